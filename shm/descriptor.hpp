@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What travels on the rings of a channel: 64-byte records that name payload and move its
+// ownership, never the payload itself.
+//
+//   client  --- submissions --->  shard      one ring for each shard of the daemon
+//   client  <-- completions ----  shard
+//
+// Payload is named by a Slice: (arena, offset, length). Offsets count from the arena's first
+// byte, so they mean the same in every process; no pointer ever crosses.
+//
+//   receive   the shard owns an RX slot until it pushes Received; then the client owns it, until
+//             it submits Release. The bytes in between must not change: clients map the RX arenas
+//             read-only.
+//   send      the client owns its TX arena. From Send until the Sent that covers it, the named
+//             bytes belong to the shard and must not change, for they may go out again.
+//
+// The daemon copies a submission out of the ring before it checks it, and believes nothing in it:
+// not the connection, not the arena, not the range. A violation ends the session.
+#pragma once
+
+#include "base/address.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace chiru::shm {
+
+enum class ArenaId : std::uint16_t {};
+inline constexpr ArenaId kRxArena{0};  ///< the daemon's receive arena; read-only for clients
+inline constexpr ArenaId kTxArena{1};  ///< the session's own send arena
+inline constexpr ArenaId kPrivateRxArena{2};  ///< per session, if its traffic is isolated
+
+/// Some bytes of an arena.
+struct Slice {
+    std::uint64_t offset = 0;  ///< from the arena's first byte
+    std::uint32_t length = 0;  ///< bytes
+    ArenaId arena{};
+    std::uint16_t reserved = 0;  ///< zero
+};
+static_assert(sizeof(Slice) == 16);
+
+/// Names a connection of one shard. The generation tells a reused block from the one that was
+/// meant: a stale name is an error, never another connection.
+struct ConnectionId {
+    std::uint32_t index = 0;
+    std::uint32_t generation = 0;  ///< never 0 for a connection that exists
+
+    friend bool operator==(const ConnectionId&, const ConnectionId&) = default;
+};
+inline constexpr ConnectionId kNoConnection{};
+
+/// Names a listener. The control thread hands them out; they mean the same on every shard.
+enum class ListenerId : std::uint32_t {};
+inline constexpr ListenerId kNoListener{0};
+
+inline constexpr std::size_t kSlicesPerDescriptor = 2;
+inline constexpr std::size_t kReleasesPerDescriptor = 9;
+
+// ---- client to shard -----------------------------------------------------------------------
+
+enum class SubmissionOp : std::uint8_t {
+    None = 0,
+    Connect,      ///< body.endpoints; `user` comes back in Connected or Closed
+    Send,         ///< body.slices[0 .. count)
+    Release,      ///< body.release: the client has read these slots; opens the window
+    Shutdown,     ///< no more data from us: FIN after what is queued
+    Close,        ///< both ways; the name is dead for the client, the shard finishes the rest
+    Abort,        ///< RST now; the name is dead for the client
+    SetOption,    ///< body.option
+    AcceptCredit, ///< body.credit: may hand this many more connections to this channel
+    SetUser,      ///< `user` is from now on the user word of this connection's completions
+};
+
+struct ConnectBody {
+    Endpoint remote;
+    Endpoint local;  ///< unspecified address and port 0 leave the choice to the daemon
+    std::uint32_t options = 0;  ///< ConnectionOption bits to start with
+};
+
+/// Slot numbers of one RX arena, as offset / slot_bytes of the Slice that named them.
+struct ReleaseBody {
+    std::array<std::uint32_t, kReleasesPerDescriptor> slots{};
+    ArenaId arena{};
+    std::uint16_t reserved = 0;
+};
+
+enum class ConnectionOption : std::uint32_t {
+    NoDelay = 1,        ///< value 0 or 1: Nagle off (RFC 896)
+    Cork,               ///< value 0 or 1: hold back partial segments
+    KeepAlive,          ///< value 0 or 1
+    KeepIdle,           ///< seconds before the first probe
+    KeepInterval,       ///< seconds between probes
+    KeepCount,          ///< probes before giving up
+    UserTimeout,        ///< milliseconds (RFC 5482); 0: the default
+    QuickAck,           ///< value 0 or 1
+    ReceiveBuffer,      ///< bytes the window may grow to; 0: automatic
+    SendBuffer,         ///< bytes that may be queued
+    LingerZero,         ///< value 0 or 1: Close sends RST and discards
+    CongestionControl,  ///< CongestionAlgorithm
+    MaxSegment,         ///< bytes
+    TypeOfService,      ///< IPv4 TOS or IPv6 traffic class
+    TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
+};
+
+enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1 };
+
+struct OptionBody {
+    ConnectionOption option{};
+    std::uint32_t reserved = 0;
+    std::uint64_t value = 0;
+};
+
+struct CreditBody {
+    ListenerId listener{};
+    std::uint32_t count = 0;
+};
+
+struct Submission {
+    Submission() : raw{} {}
+
+    SubmissionOp op{};
+    std::uint8_t count = 0;  ///< used slices (Send) or slots (Release)
+    std::uint16_t flags = 0;  ///< SubmissionFlag bits
+    std::uint32_t reserved = 0;
+    ConnectionId connection;
+    std::uint64_t user = 0;  ///< Connect, SetUser: echoed in every completion; else unused
+    union {
+        std::array<Slice, kSlicesPerDescriptor> slices;
+        ConnectBody connect;
+        ReleaseBody release;
+        OptionBody option;
+        CreditBody credit;
+        std::array<std::byte, 40> raw;
+    };
+};
+static_assert(sizeof(Submission) == 64 && alignof(Submission) == 8);
+static_assert(std::is_trivially_copyable_v<Submission>);
+static_assert(offsetof(Submission, connection) == 8 && offsetof(Submission, slices) == 24);
+
+enum SubmissionFlag : std::uint16_t {
+    kMoreToCome = 1,  ///< Send: MSG_MORE, a partial segment may wait for the next Send
+};
+
+// ---- shard to client -----------------------------------------------------------------------
+
+enum class CompletionOp : std::uint8_t {
+    None = 0,
+    Accepted,   ///< body.endpoints; `user` is the listener's id
+    Connected,  ///< body.endpoints; answers Connect
+    Received,   ///< body.slices[0 .. count): in-order payload, now the client's
+    Sent,       ///< nothing but `sent_bytes`
+    PeerClosed, ///< FIN: no more payload will come
+    Closed,     ///< the connection is over; `error` says how. The last word about it
+};
+
+struct EndpointsBody {
+    Endpoint remote;
+    Endpoint local;
+    std::uint32_t peer_mss = 0;
+};
+
+struct Completion {
+    Completion() : raw{} {}
+
+    CompletionOp op{};
+    std::uint8_t count = 0;   ///< Received: used slices
+    std::uint16_t error = 0;  ///< Closed: an errno value, 0 after an orderly end
+    std::uint32_t sent_bytes = 0;  ///< payload, oldest first, that is the client's again
+    ConnectionId connection;
+    std::uint64_t user = 0;
+    union {
+        std::array<Slice, kSlicesPerDescriptor> slices;
+        EndpointsBody endpoints;
+        std::array<std::byte, 40> raw;
+    };
+};
+static_assert(sizeof(Completion) == 64 && alignof(Completion) == 8);
+static_assert(std::is_trivially_copyable_v<Completion>);
+static_assert(offsetof(Completion, connection) == 8 && offsetof(Completion, slices) == 24);
+
+}  // namespace chiru::shm

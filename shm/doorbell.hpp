@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Waking the sleeping consumer of rings in another process, without a system call while it is
+// awake and without ever losing a wake-up.
+//
+// The consumer owns a word, `epoch`: even while it is awake, odd while it is asleep or about to
+// be. The producers only read it, so it may lie where they have no right to write. Each producer
+// remembers the last epoch it rang for and rings once for each, however much it pushes.
+//
+//   consumer                                  producer
+//     arm():    epoch = odd                     push: publish the ring's head
+//               fence                           ring(): fence
+//               look at every ring once more            if epoch is odd, and not the one rung
+//               still empty: sleep on the eventfd          last: write the eventfd
+//     disarm(): epoch = even
+//
+// The two fences forbid the one bad outcome, that the consumer misses the push and the producer
+// misses the odd epoch. test/model/doorbell.pml explores every interleaving of this page and
+// finds the lost wake-up when the second look is taken out.
+//
+// The eventfd's count is never read: consumers wait for its edge (EPOLLET), so a wake-up costs
+// one system call less.
+#pragma once
+
+#include "base/cache.hpp"
+
+#include <atomic>
+#include <cstdint>
+
+namespace chiru::shm {
+
+/// The shared half; written by the consumer only.
+struct DoorbellWord {
+    alignas(kNoSharing) std::atomic<std::uint32_t> epoch{0};
+    /// Which CPU the consumer last ran on, or kNoCpu. A producer on the same CPU does not spin
+    /// for an answer that cannot come before it yields.
+    std::atomic<std::uint32_t> cpu{~0u};
+};
+static_assert(sizeof(DoorbellWord) == kNoSharing);
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free);  // else not valid across processes
+
+inline constexpr std::uint32_t kNoCpu = ~0u;
+
+/// The consumer's handle.
+class DoorbellSleeper {
+public:
+    explicit DoorbellSleeper(DoorbellWord& word) : word_(&word) {}
+
+    /// Announces sleep. The caller must look at all its rings after this, and go to sleep only
+    /// if every one is empty; either way disarm() follows.
+    void arm() {
+        epoch_ |= 1;
+        // Relaxed store plus fence: pairs with the fence in DoorbellRinger::ring().
+        word_->epoch.store(epoch_, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);  // ARMED before the second look
+    }
+
+    void disarm() {
+        epoch_ += 1;  // odd to even; the next arm() is a new epoch
+        word_->epoch.store(epoch_, std::memory_order_relaxed);  // orders nothing: a late ring is
+                                                                // a spurious wake-up, no more
+    }
+
+    void runs_on(std::uint32_t cpu) { word_->cpu.store(cpu, std::memory_order_relaxed); }
+
+private:
+    DoorbellWord* word_;
+    std::uint32_t epoch_ = 0;  ///< ours; the shared word only tells the producers
+};
+
+/// A producer's handle; one for each producer, with its own memory of what it rang.
+class DoorbellRinger {
+public:
+    DoorbellRinger() = default;
+    DoorbellRinger(const DoorbellWord& word, int event_fd) : word_(&word), event_fd_(event_fd) {}
+
+    /// Call after a push, once a burst. Returns whether a system call was made.
+    bool ring() {
+        std::atomic_thread_fence(std::memory_order_seq_cst);  // PUSHED before the epoch is read
+        const std::uint32_t epoch = word_->epoch.load(std::memory_order_relaxed);
+        if ((epoch & 1) == 0 || epoch == rung_) return false;
+        rung_ = epoch;
+        wake();
+        return true;
+    }
+
+    /// Is the consumer asleep, as far as can be seen? A hint, with no order to anything.
+    bool consumer_sleeps() const {
+        return (word_->epoch.load(std::memory_order_relaxed) & 1) != 0;
+    }
+    std::uint32_t consumer_cpu() const { return word_->cpu.load(std::memory_order_relaxed); }
+
+private:
+    void wake() const;
+
+    const DoorbellWord* word_ = nullptr;
+    int event_fd_ = -1;
+    std::uint32_t rung_ = 0;  ///< even, so no odd epoch equals it before the first ring
+};
+
+}  // namespace chiru::shm

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What whoever drives a stack may choose. Values only: the stack copies them.
+#pragma once
+
+#include "base/address.hpp"
+#include "base/siphash.hpp"
+#include "base/time.hpp"
+#include "shm/descriptor.hpp"
+#include "shm/directory.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace chiru {
+
+/// A port as the stack sees it. Offloads are the negotiated ones: what is not set here is done
+/// in software.
+struct PortConfig {
+    MacAddress mac;
+    std::uint16_t mtu = 1500;    ///< IP packet bytes
+    std::uint32_t offloads = 0;  ///< shm::PortOffload bits
+    /// Payload bytes of the largest frame the port segments by itself; 0 without TSO.
+    std::uint32_t tso_bytes = 0;
+};
+
+struct RouteConfig {
+    IpPrefix to;    ///< length 0: default
+    IpAddress via;  ///< a neighbour on the interface
+};
+
+struct InterfaceConfig {
+    std::string name;
+    std::uint16_t port = 0;
+    std::uint16_t vlan = 0;  ///< 802.1Q id; 0: untagged
+    std::vector<IpPrefix> addresses;
+    std::vector<RouteConfig> routes;
+};
+
+/// Bucket of the receive hash to shard. Every shard, the steering code and the port's
+/// indirection table hold the same map.
+inline constexpr std::size_t kFlowGroups = 128;
+using FlowMap = std::array<std::uint8_t, kFlowGroups>;
+
+struct TcpConfig {
+    Micros min_rto = std::chrono::milliseconds(5);
+    Micros max_rto = std::chrono::seconds(60);
+    Micros initial_rto = std::chrono::seconds(1);
+    Micros delayed_ack = std::chrono::milliseconds(20);
+    Micros time_wait = std::chrono::seconds(60);  ///< 2 MSL
+    Micros fin_wait2 = std::chrono::seconds(60);  ///< once the client let go of the connection
+    Micros keep_idle = std::chrono::hours(2);
+    Micros keep_interval = std::chrono::seconds(75);
+    std::uint32_t keep_count = 9;
+    std::uint32_t syn_retries = 6;
+    std::uint32_t retries = 15;
+    std::uint32_t receive_buffer_bytes = 1u << 20;  ///< how far a window grows by itself
+    std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
+    shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
+    std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included
+    std::uint16_t last_port = 60'999;
+};
+
+struct StackConfig {
+    std::uint32_t shard = 0;
+    std::uint32_t shard_count = 1;
+    std::uint32_t connections = 131'072;  ///< of this shard
+    std::uint32_t send_records = 65'536;  ///< slices queued or in flight, over all connections
+    std::uint32_t listeners = 4'096;
+    std::uint32_t neighbors = 8'192;
+    std::uint32_t rx_slots = 0;           ///< slots of the RX arena
+    /// Keys initial sequence numbers, ephemeral ports and hash tables: from getrandom() in
+    /// production, from the test's seed in the simulator.
+    SipKey secret;
+    FlowMap flow_map{};
+    std::vector<PortConfig> ports;
+    std::vector<InterfaceConfig> interfaces;
+    TcpConfig tcp;
+};
+
+}  // namespace chiru

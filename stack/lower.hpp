@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a transport asks of the layers below it, and what it is told by them. ip/ implements Lower;
+// tcp/ implements Upper. Neither includes the other.
+#pragma once
+
+#include "base/address.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "stack/frame.hpp"
+
+#include <cstdint>
+
+namespace chiru {
+
+/// The way to a remote host, as a connection keeps it. Plain data: it lies in connection blocks.
+/// `neighbor` and `generation` are the lower layer's; a path that went stale is renewed by it.
+struct Path {
+    std::uint16_t interface = 0;
+    std::uint16_t mtu = 0;         ///< IP packet bytes
+    std::uint32_t neighbor = 0;
+    std::uint32_t generation = 0;
+    std::uint8_t local = 0;        ///< 1: the remote is one of our own addresses
+    std::uint8_t offload_l4 = 0;   ///< 1: the port completes TCP checksums (or the path is local)
+    std::uint16_t reserved = 0;
+    std::uint32_t tso_bytes = 0;   ///< payload the port segments by itself; 0: it does not
+};
+static_assert(sizeof(Path) == 20);
+
+/// What goes into the IP header.
+struct IpOptions {
+    std::uint8_t tos = 0;   ///< IPv4 TOS or IPv6 traffic class, ECN bits included
+    std::uint8_t ttl = 64;  ///< or hop limit
+};
+
+enum class BeginResult : std::uint8_t {
+    Ready,       ///< headers are written, TCP's go to head + head_length
+    Unresolved,  ///< the neighbour's address is being asked for; Upper::path_ready() follows
+    Unreachable, ///< no route any longer, or the neighbour does not answer
+};
+
+class Lower {
+public:
+    virtual ~Lower() = default;
+
+    /// The way to `remote`, and our address to use when `local` is unspecified. ENETUNREACH
+    /// without a route; EADDRNOTAVAIL if `local` is given and not ours.
+    struct Route {
+        Path path;
+        IpAddress local;
+    };
+    virtual Result<Route, int> route(const IpAddress& remote, const IpAddress& local) = 0;
+
+    /// Is `address` one of ours and usable (not tentative)?
+    virtual bool is_local(const IpAddress& address) const = 0;
+
+    /// Writes link and IP headers for a packet with `l4_bytes` behind the IP header (for kTxSegment
+    /// frames: of the whole) to frame.head, and sets head_length, port, l2_bytes, l3_bytes and
+    /// flags. Refreshes `path` if it went stale.
+    virtual BeginResult begin(TxFrame& frame, Path& path, const IpAddress& local,
+                              const IpAddress& remote, std::uint8_t protocol,
+                              std::size_t l4_bytes, IpOptions options, Instant now) = 0;
+
+    /// The connection made progress with this path: its neighbour is alive (RFC 4861 §7.3.1).
+    virtual void confirm(const Path& path, Instant now) = 0;
+};
+
+class Upper {
+public:
+    virtual ~Upper() = default;
+    /// Packets to this neighbour can be sent again, or its resolution failed.
+    virtual void path_ready(std::uint32_t neighbor, bool reachable, Instant now) = 0;
+};
+
+}  // namespace chiru
