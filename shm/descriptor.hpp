@@ -15,6 +15,15 @@
 //   send      the client owns its TX arena. From Send until the Sent that covers it, the named
 //             bytes belong to the shard and must not change, for they may go out again.
 //
+// The life of a name. A Connect has no name yet: Connected or Closed answers it, and `user` tells
+// which one. From Connected or Accepted on, the name is good until Closed, the last completion
+// about it. With Closed every byte the client ever named in a Send on that connection is the
+// client's again, whatever `sent_bytes` has told. After Close or Abort the client submits nothing
+// more for that name; the shard then tells no payload and no end of it, only Sent and one Closed,
+// at the latest when all queued bytes and the FIN are acknowledged or given up. A submission that
+// crossed with Closed finds no connection: it is counted and dropped, and no harm done. Slots of a
+// Received stay the client's until it releases them, though the connection be long over.
+//
 // The daemon copies a submission out of the ring before it checks it, and believes nothing in it:
 // not the connection, not the arena, not the range. A violation ends the session.
 #pragma once

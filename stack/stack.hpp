@@ -22,6 +22,7 @@
 #include "shm/tables.hpp"
 #include "stack/config.hpp"
 #include "stack/frame.hpp"
+#include "stack/session.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -29,37 +30,6 @@
 #include <span>
 
 namespace chiru {
-
-/// Slots in shm::Directory's tables; both sides of a stack use the same numbers.
-using SessionIndex = std::uint16_t;
-using ChannelIndex = std::uint16_t;
-
-/// What a session brings along. The memory must stay mapped until session_gone().
-struct SessionConfig {
-    std::uint32_t id = 0;
-    ArenaView tx_arena;
-    /// Isolated sessions: text is copied into this arena; this stack may use `private_slots` slots
-    /// of it from `private_first_slot` on. Else base is nullptr.
-    ArenaView private_rx_arena;
-    std::uint32_t private_first_slot = 0;
-    std::uint32_t private_slots = 0;
-    std::uint32_t max_connections = 0;  ///< on this shard
-    std::uint32_t max_rx_slots = 0;     ///< receive buffers it may pin on this shard
-    shm::SessionCounters* counters = nullptr;
-};
-
-/// Why a client's submissions were refused. All but None end its session.
-enum class Violation : std::uint8_t {
-    None = 0,
-    UnknownOperation,
-    BadCount,
-    SliceOutsideArena,
-    NotItsConnection,
-    NotItsSlot,
-    NotItsListener,
-    BadOption,
-};
-const char* to_string(Violation violation);
 
 class Stack {
 public:
@@ -124,6 +94,11 @@ public:
     std::uint32_t interfaces_version() const;
 
     // The client side: ring contents, already copied out of shared memory.
+
+    /// How many submissions of this channel the send queues are sure to have room for. Pop no more
+    /// than that, and the client's full ring is its back-pressure; what is submitted beyond may
+    /// end a connection with ENOBUFS.
+    std::size_t submission_room(ChannelIndex channel) const;
 
     /// Carries out submissions in order. Nothing in them is believed; a violation stops there.
     [[nodiscard]] Violation submit(ChannelIndex channel,

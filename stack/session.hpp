@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the daemon tells a stack about its clients, and how the stack answers a client that broke
+// the rules.
+#pragma once
+
+#include "shm/directory.hpp"
+#include "stack/frame.hpp"
+
+#include <cstdint>
+
+namespace chiru {
+
+/// Slots in shm::Directory's tables; both sides of a stack use the same numbers.
+using SessionIndex = std::uint16_t;
+using ChannelIndex = std::uint16_t;
+
+/// What a session brings along. The memory must stay mapped until session_gone().
+struct SessionConfig {
+    std::uint32_t id = 0;
+    ArenaView tx_arena;
+    /// Isolated sessions: text is copied into this arena; this stack may use `private_slots` slots
+    /// of it from `private_first_slot` on. Else base is nullptr.
+    ArenaView private_rx_arena;
+    std::uint32_t private_first_slot = 0;
+    std::uint32_t private_slots = 0;
+    std::uint32_t max_connections = 0;  ///< on this shard
+    std::uint32_t max_rx_slots = 0;     ///< receive buffers it may pin on this shard
+    shm::SessionCounters* counters = nullptr;
+};
+
+/// Why a client's submissions were refused. All but None end its session.
+enum class Violation : std::uint8_t {
+    None = 0,
+    UnknownOperation,
+    BadCount,
+    SliceOutsideArena,
+    NotItsConnection,
+    NotItsSlot,
+    NotItsListener,
+    BadOption,
+};
+const char* to_string(Violation violation);
+
+}  // namespace chiru
