@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the control thread and a shard tell each other: small values on two SPSC rings, one in
+// each direction. Commands are carried out in order, and each is answered by exactly one report
+// with the same tag, except where its comment says otherwise. A shard also reports what it finds
+// by itself: a client that broke the ring protocol.
+//
+// Memory and descriptors that a command names belong to the control thread, and stay mapped and
+// open until the report that says the shard let go of them.
+#pragma once
+
+#include "shm/channel.hpp"
+#include "shm/descriptor.hpp"
+#include "shm/doorbell.hpp"
+#include "shm/spsc_ring.hpp"
+#include "shm/tables.hpp"
+#include "stack/session.hpp"
+
+#include <cstdint>
+#include <type_traits>
+#include <variant>
+
+namespace chiru::daemon {
+
+// ---- control to shard ----------------------------------------------------------------------
+
+struct AttachSession {
+    SessionIndex session{};
+    SessionConfig config;
+};
+
+/// Resets the session's connections and detaches the channels it still has. Answered by
+/// SessionGone, once no frame, queue or device refers to the session's memory any longer.
+struct DetachSession {
+    SessionIndex session{};
+};
+
+struct AttachChannel {
+    ChannelIndex channel{};
+    SessionIndex session{};
+    shm::ShardLane* lane = nullptr;                     ///< this shard's
+    const shm::DoorbellWord* client_doorbell = nullptr; ///< Channel::client_doorbell
+    int client_event_fd = -1;  ///< wakes the client
+    int shard_event_fd = -1;   ///< wakes this shard; every channel has its own for each shard
+};
+
+/// Its connections are reset. Once answered, the shard touches neither lane nor descriptors.
+struct DetachChannel {
+    ChannelIndex channel{};
+};
+
+struct Listen {
+    shm::ListenerId listener{};
+    Endpoint local;
+    std::uint32_t bind_flags = 0;  ///< shm::BindFlag bits
+    std::uint32_t backlog = 0;
+};
+
+struct ShareListener {
+    shm::ListenerId listener{};
+    SessionIndex session{};
+};
+
+struct LeaveListener {
+    shm::ListenerId listener{};
+    SessionIndex session{};
+};
+
+struct Unlisten {
+    shm::ListenerId listener{};
+};
+
+/// Answered by ConnectionSnapshot.
+struct QueryConnection {
+    SessionIndex session{};
+    shm::ConnectionId connection;
+};
+
+struct Command {
+    std::uint64_t tag = 0;  ///< comes back in the report
+    std::variant<AttachSession, DetachSession, AttachChannel, DetachChannel, Listen, ShareListener,
+                 LeaveListener, Unlisten, QueryConnection>
+        what;
+};
+static_assert(std::is_trivially_copyable_v<Command>);
+
+// ---- shard to control ----------------------------------------------------------------------
+
+/// The command was carried out.
+struct Done {};
+
+struct SessionGone {
+    SessionIndex session{};
+};
+
+struct ConnectionSnapshot {
+    bool found = false;
+    shm::ConnectionInfo info;
+};
+
+/// The client broke the contract. The shard takes nothing more from this channel; the control
+/// thread ends the session. Not an answer: its tag is 0.
+struct ClientViolation {
+    ChannelIndex channel{};
+    SessionIndex session{};
+    Violation violation{};      ///< None: `corrupt_ring`
+    bool corrupt_ring = false;  ///< a ring position no correct client can publish
+};
+
+struct Report {
+    std::uint32_t shard = 0;
+    std::uint64_t tag = 0;
+    std::variant<Done, SessionGone, ConnectionSnapshot, ClientViolation> what;
+};
+static_assert(std::is_trivially_copyable_v<Report>);
+
+using CommandRing = shm::SpscRing<Command, 64>;
+using ReportRing = shm::SpscRing<Report, 64>;
+
+}  // namespace chiru::daemon
