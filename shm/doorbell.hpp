@@ -18,11 +18,18 @@
 // misses the odd epoch. test/model/doorbell.pml explores every interleaving of this page and
 // finds the lost wake-up when the second look is taken out.
 //
-// The eventfd's count is never read: consumers wait for its edge (EPOLLET), so a wake-up costs
+// The descriptor's count is never read: consumers wait for its edge (EPOLLET), so a wake-up costs
 // one system call less.
+//
+// Which descriptor: an eventfd is one open file, whoever holds it. Its holders can empty it, fill
+// it and clear its O_NONBLOCK, and so steal or block the other side's wake-ups. Therefore a shard
+// is woken by an eventfd for each session, which the shard never reads or writes; and a client is
+// woken by a descriptor it can only wait for (make_client_doorbell).
 #pragma once
 
 #include "base/cache.hpp"
+#include "base/result.hpp"
+#include "shm/unique_fd.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -41,6 +48,20 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free);  // else not val
 
 inline constexpr std::uint32_t kNoCpu = ~0u;
 
+/// All that this thread did before it happens, for every core, before all that it does after.
+/// g++ warns that ThreadSanitizer learns nothing from a fence. It need not: the rings' own edges
+/// publish the data, and the fence itself is executed all the same.
+inline void full_fence() {
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+}
+
 /// The consumer's handle.
 class DoorbellSleeper {
 public:
@@ -52,7 +73,7 @@ public:
         epoch_ |= 1;
         // Relaxed store plus fence: pairs with the fence in DoorbellRinger::ring().
         word_->epoch.store(epoch_, std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_seq_cst);  // ARMED before the second look
+        full_fence();  // ARMED before the second look
     }
 
     void disarm() {
@@ -76,7 +97,7 @@ public:
 
     /// Call after a push, once a burst. Returns whether a system call was made.
     bool ring() {
-        std::atomic_thread_fence(std::memory_order_seq_cst);  // PUSHED before the epoch is read
+        full_fence();  // PUSHED before the epoch is read
         const std::uint32_t epoch = word_->epoch.load(std::memory_order_relaxed);
         if ((epoch & 1) == 0 || epoch == rung_) return false;
         rung_ = epoch;
@@ -97,5 +118,15 @@ private:
     int event_fd_ = -1;
     std::uint32_t rung_ = 0;  ///< even, so no odd epoch equals it before the first ring
 };
+
+/// The two ends of the doorbell that wakes a client. Waiting for an edge of `client` works as for
+/// an eventfd; but it is an epoll descriptor that holds the eventfd, so whoever has it can wait and
+/// nothing else.
+struct ClientDoorbell {
+    UniqueFd ring;    ///< an eventfd, the daemon's alone: a write to it never blocks
+    UniqueFd client;  ///< for the client; readable at each write to `ring`
+};
+/// Both are CLOEXEC. Returns an errno value on failure.
+Result<ClientDoorbell, int> make_client_doorbell();
 
 }  // namespace chiru::shm

@@ -46,11 +46,6 @@ Result<bi::mapped_region, int> map_fd(int fd, std::size_t bytes, bi::mode_t mode
 
 }  // namespace
 
-void UniqueFd::reset(int fd) {
-    if (fd_ >= 0) close(fd_);
-    fd_ = fd;
-}
-
 Result<Region, int> Region::create(const std::string& name, std::size_t bytes,
                                    PeerAccess peer_access, Pages pages) {
     const std::size_t page = pages == Pages::Huge ? kHugePage : kNormalPage;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "shm/unique_fd.hpp"
 
 #include <boost/interprocess/mapped_region.hpp>
 
@@ -14,33 +15,6 @@
 #include <string>
 
 namespace chiru::shm {
-
-/// A file descriptor with an owner.
-class UniqueFd {
-public:
-    UniqueFd() = default;
-    explicit UniqueFd(int fd) : fd_(fd) {}
-    ~UniqueFd() { reset(); }
-    UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
-    UniqueFd& operator=(UniqueFd&& other) noexcept {
-        if (this != &other) reset(other.release());
-        return *this;
-    }
-    UniqueFd(const UniqueFd&) = delete;
-    UniqueFd& operator=(const UniqueFd&) = delete;
-
-    int get() const { return fd_; }
-    explicit operator bool() const { return fd_ >= 0; }
-    int release() {
-        const int fd = fd_;
-        fd_ = -1;
-        return fd;
-    }
-    void reset(int fd = -1);
-
-private:
-    int fd_ = -1;
-};
 
 /// Huge: 2 MiB pages (MFD_HUGETLB), or an error if there are none free.
 enum class Pages { Normal, Huge };
