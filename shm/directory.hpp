@@ -80,7 +80,7 @@ public:
             if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) break;
         }
         T value;
-        std::memcpy(&value, copy.data(), sizeof value);
+        std::memcpy(static_cast<void*>(&value), copy.data(), sizeof value);
         return value;
     }
 
