@@ -18,10 +18,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 
 namespace chiru::shm {
@@ -69,8 +71,9 @@ public:
         store(value);
         version_.store(before + 2, std::memory_order_release);  // CHANGED
     }
-    /// A copy that was whole at some moment. Gives up after some tries (a writer that died in the
-    /// middle) and returns what is there.
+    /// A copy that was whole at some moment. Waits out a writer that lost its CPU in the middle,
+    /// a tenth of a second at most: one that died there leaves a mixture, which is returned. Not
+    /// for a shard's thread.
     T read() const {
         std::array<std::uint64_t, kWords> copy;
         for (int tries = 0; tries < 1000; ++tries) {
@@ -78,6 +81,7 @@ public:
             for (std::size_t i = 0; i < kWords; ++i)
                 copy[i] = words_[i].load(std::memory_order_acquire);  // CHANGING
             if ((before & 1) == 0 && version_.load(std::memory_order_relaxed) == before) break;
+            if (tries > 100) std::this_thread::sleep_for(std::chrono::microseconds(100));
         }
         T value;
         std::memcpy(static_cast<void*>(&value), copy.data(), sizeof value);
