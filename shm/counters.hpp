@@ -33,6 +33,11 @@ inline constexpr auto kCounters = std::to_array<CounterInfo>({
 #undef COUNTER
 });
 
+/// Room for more, so that a reader and a daemon of neighbouring releases agree on the layout: the
+/// directory names the counters that are there.
+inline constexpr std::size_t kMaxCounters = 160;
+static_assert(kCounters.size() <= kMaxCounters);
+
 /// A value with one writer and any number of readers. An increment is a plain load and store;
 /// atomic only so that a reader sees a whole value. Relaxed throughout: a counter orders nothing.
 class SingleWriterCounter {
@@ -57,7 +62,7 @@ public:
     std::uint64_t read(std::size_t position) const { return values_[position].read(); }
 
 private:
-    std::array<SingleWriterCounter, kCounters.size()> values_{};
+    std::array<SingleWriterCounter, kMaxCounters> values_{};
 };
 
 }  // namespace chiru::shm

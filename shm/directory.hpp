@@ -37,7 +37,6 @@ inline constexpr std::size_t kMaxAddresses = 16;  ///< of one interface
 inline constexpr std::size_t kMaxRoutes = 64;     ///< of one interface
 inline constexpr std::size_t kMaxSessions = 1024;
 inline constexpr std::size_t kMaxChannels = 2048;
-inline constexpr std::size_t kMaxCounters = 160;
 
 /// Text in a fixed field, cut to fit, always terminated.
 template <std::size_t kBytes>
@@ -243,6 +242,5 @@ struct Directory {
     std::array<std::array<SessionCounters, kMaxSessions>, kMaxShards> session_counters;
 };
 static_assert(std::is_standard_layout_v<Directory>);
-static_assert(kCounters.size() <= kMaxCounters);
 
 }  // namespace chiru::shm

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The offsets that two processes share (but for those behind the counters), as text, compared with
-// layout.txt. A change to a shared structure shows as a difference in review; whoever makes one
-// raises the version and writes the file anew: CHIRU_UPDATE_GOLDEN=1 meson test -C build shm
+// The offsets that two processes share, as text, compared with layout.txt. A change to a shared
+// structure shows as a difference in review; whoever makes one raises the version and writes the
+// file anew: CHIRU_UPDATE_GOLDEN=1 meson test -C build shm
 #include "shm/channel.hpp"
 #include "shm/control.hpp"
 #include "shm/directory.hpp"
@@ -94,6 +94,7 @@ void describe_directory(std::ostream& out) {
     SIZE(ChannelInfo);
     SIZE(SessionCounters);
     SIZE(CounterName);
+    SIZE(Directory);
     FIELD(Directory, magic);
     FIELD(Directory, version);
     FIELD(Directory, bytes);
@@ -102,6 +103,8 @@ void describe_directory(std::ostream& out) {
     FIELD(Directory, started_us);
     FIELD(Directory, counter_names);
     FIELD(Directory, shards);
+    FIELD(Directory, ports);
+    FIELD(Directory, session_counters);
 }
 
 void describe_tables(std::ostream& out) {
