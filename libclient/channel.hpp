@@ -31,8 +31,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -72,6 +72,12 @@ struct TxBuffer {
     std::uint32_t next = kNone;
     std::uint32_t generation = 1;
     std::uint32_t held = 0;  ///< 1: the program may still name it
+};
+
+/// An option set before there was a connection to carry it.
+struct EarlyOption {
+    shm::OptionBody body;
+    std::uint32_t next = kNone;
 };
 
 /// Names a lent chunk or a send buffer.
@@ -115,7 +121,7 @@ public:
     /// the connections that wait here for accept(), for each shard.
     Result<void, int> listen(Socket& socket, const shm::BindReply& bound,
                              std::uint32_t at_once = kDefaultCredit);
-    /// A connected socket with `user` 0, or EAGAIN.
+    /// A connected socket with `user` 0, or EAGAIN. Its first edges follow now, never before.
     Result<Socket*, int> accept(Socket& listener);
 
     /// Copies as much of `bytes` as there is room for. EAGAIN: none, a kWritable edge will follow.
@@ -209,27 +215,29 @@ public:
 
     static constexpr std::uint32_t kDefaultCredit = 64;
     static constexpr std::uint32_t kDefaultSendLimit = 4u << 20;
+    static constexpr std::uint32_t kMinSendLimit = 4096;
     static constexpr Micros kForever = Micros::max();
     static constexpr Micros kDefaultSpin{20};
 
 private:
     struct Lane;
     struct Listener;
-    struct Options;
 
     Channel(std::shared_ptr<Session> session, ChannelParts parts);
-    bool start();
 
-    // channel.cpp: rings
+    // channel.cpp: rings, edges, sleep
+    int watch();
     std::size_t process_lane(Lane& lane);
     void fail_all();
     bool submit(Lane& lane, const shm::Submission& submission);
     void submit_surely(Lane& lane, const shm::Submission& submission);
-    bool push_backlog(Lane& lane);
-    void ring(Lane& lane);
-    void wake_waiting();
-    void wait_for_room(Socket& socket);
+    void push_backlog(Lane& lane);
     void mark(Socket& socket, std::uint8_t edges);
+    void wait_for_room(Socket& socket);
+    void wake_waiting();
+    void leave_list(Socket& socket, SocketFlag list);
+    std::size_t spin(Micros limit);
+    int sleep(Micros limit);
 
     // completions.cpp: what shards say
     void handle(Lane& lane, const shm::Completion& completion);
@@ -237,25 +245,41 @@ private:
     void on_connected(Lane& lane, const shm::Completion& completion);
     void on_received(Lane& lane, Socket* socket, const shm::Completion& completion);
     void on_sent(Socket& socket, std::uint32_t bytes);
-    void on_closed(Lane& lane, Socket& socket, const shm::Completion& completion);
+    void on_closed(Socket& socket, const shm::Completion& completion);
     Socket* socket_of(Lane& lane, const shm::Completion& completion);
+    Socket* connecting(const Lane& lane, std::uint64_t cookie);
+    bool name(Lane& lane, Socket& socket, const shm::Completion& completion);
+    void fail(Socket& socket, int error);
+    void end_with(Socket& socket, int error);
+    void forget_connection(Socket& socket);
 
     // payload.cpp: buffers of either direction
-    void release_chunk(std::uint32_t index);
-    void push_releases(Lane& lane);
-    void drop_received(Socket& socket);
-    void drop_sent(Socket& socket);
-    void free_extent(std::uint32_t index);
+    int send_refusal(Socket& socket);
+    std::size_t send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes, bool more);
     TxExtent* extent_for(Socket& socket, std::size_t bytes);
-    void unuse(TxBuffer& buffer, std::uint32_t index);
+    TxExtent* append_extent(Socket& socket, const TxExtent& extent);
+    void pop_extent(Socket& socket);
+    void drop_sent(Socket& socket);
+    TxBuffer* find_buffer(Token token);
+    void unuse(std::uint32_t buffer);
+    Result<std::size_t, int> nothing_received(Socket& socket);
+    const std::byte* at(const RxChunk& chunk) const;
+    void pop_chunk(Socket& socket);
+    void drop_received(Socket& socket);
+    void release_chunk(std::uint32_t index);
+    void release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot);
+    void push_releases(Lane& lane);
 
     // connections.cpp
-    void retire(Socket& socket);
-    void free_socket(Socket& socket);
     void submit_connect(Socket& socket);
-    void give_credit(Listener& listener, Lane& lane, std::uint32_t count);
+    void submit_op(Socket& socket, shm::SubmissionOp op);
+    void end(Socket& socket, shm::SubmissionOp how);
+    void free_socket(Socket& socket);
     void leave_listener(Socket& socket);
+    void give_credit(const Listener& listener, Lane& lane, std::uint32_t count);
     void apply_options(Socket& socket, std::uint32_t options);
+    void free_options(Socket& socket);
+    void submit_option(Socket& socket, const shm::OptionBody& body);
 
     std::shared_ptr<Session> session_;
     std::uint32_t number_ = 0;
@@ -264,7 +288,7 @@ private:
     shm::UniqueFd epoll_;
     shm::Channel* shared_ = nullptr;
     std::vector<std::unique_ptr<Lane>> lanes_;
-    std::unique_ptr<shm::DoorbellSleeper> sleeper_;
+    std::optional<shm::DoorbellSleeper> sleeper_;
     std::uint32_t sleepers_ = 0;
     std::uint32_t cpu_ = shm::kNoCpu;
     Micros spin_ = kDefaultSpin;
@@ -273,14 +297,14 @@ private:
     PagedPool<RxChunk> chunks_;
     PagedPool<TxExtent> extents_;
     PagedPool<TxBuffer> buffers_;
+    PagedPool<EarlyOption> options_;
     TxArena arena_;
-    std::deque<Listener> listeners_;
+    std::vector<Listener> listeners_;
     std::unordered_map<std::uint32_t, std::uint32_t> listener_by_id_;
-    std::deque<Options> options_;
-    std::vector<std::uint32_t> free_options_;
     std::uint32_t changed_first_ = kNone;
     std::uint32_t changed_last_ = kNone;
     std::uint32_t waiting_first_ = kNone;
+    std::uint32_t waiting_last_ = kNone;
     std::uint32_t next_shard_ = 0;
     std::uint32_t empty_polls_ = 0;
     bool failed_ = false;

@@ -76,12 +76,12 @@ public:
     bool lost() const { return lost_.load(std::memory_order_acquire); }
     /// Asks the kernel, without waiting, whether the daemon is still there. Returns !lost().
     bool check_alive();
-    /// From now on the session is lost: the daemon wrote nonsense into a ring.
-    void give_up() { lost_.store(true, std::memory_order_release); }
-
+    /// Ends the session from our side, for the daemon too: it wrote nonsense into a ring, or it is
+    /// gone.
+    void give_up();
     /// In the child of a fork: the session stays the parent's. Nothing more is said to the daemon,
     /// and whatever uses this copy sees a lost session.
-    void disown() { give_up(); }
+    void disown() { lost_.store(true, std::memory_order_release); }
 
 private:
     Session() = default;

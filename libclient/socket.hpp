@@ -32,7 +32,7 @@ enum class SocketState : std::uint8_t {
     Connecting,
     Connected,
     Listening,
-    Over,         ///< ended by the peer, by abort or with the daemon; waits for close()
+    Over,         ///< ended by the peer, an error or with the daemon; waits for close()
     Lingering,    ///< closed by the program; the shard still finishes it
 };
 
@@ -59,9 +59,9 @@ struct alignas(kCacheLine) Socket {
     SocketState state{};
     std::uint8_t shard = 0;
     std::uint8_t edges = 0;         ///< Readiness bits since they were last taken
-    std::uint8_t flags = 0;         ///< SocketFlag bits
+    std::uint8_t reserved = 0;
+    std::uint16_t flags = 0;        ///< SocketFlag bits
     std::uint16_t error = 0;        ///< errno value not yet told
-    std::uint16_t reserved = 0;
     std::uint32_t next_changed = kNone;  ///< in the channel's list of sockets with edges
 
     // -- line 1: the rest
@@ -84,7 +84,7 @@ static_assert(sizeof(Socket) == 128);
 static_assert(offsetof(Socket, next) == 64);
 static_assert(std::is_trivially_copyable_v<Socket>);
 
-enum SocketFlag : std::uint8_t {
+enum SocketFlag : std::uint16_t {
     kPeerDone = 1,       ///< the peer's FIN came
     kSendDone = 2,       ///< shutdown for sending
     kReceiveDone = 4,    ///< shutdown for receiving: data is dropped
@@ -92,7 +92,7 @@ enum SocketFlag : std::uint8_t {
     kWantsRoom = 16,     ///< send() said EAGAIN; a kWritable edge is owed
     kInChanged = 32,
     kInWaiting = 64,
-    kFailed = 128,       ///< ended by an error, even after it was told
+    kUnaccepted = 128,   ///< in a listener's queue; its edges wait for accept()
 };
 
 inline std::uint8_t Socket::readiness() const {

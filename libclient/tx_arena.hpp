@@ -10,7 +10,7 @@
 // Idle sockets hold no pieces, and an idle channel no more than kSpareBlocks blocks.
 #pragma once
 
-#include "base/cache.hpp"
+#include "libclient/paged_pool.hpp"
 
 #include <array>
 #include <atomic>
@@ -74,10 +74,12 @@ public:
     /// Gives spare blocks back while other channels of the session look for some.
     void share();
 
+    /// May allocate() find something? Its own pieces for certain; other channels' as a hint.
+    bool has_room() const;
+
     std::byte* data(std::uint64_t offset) const { return blocks_->data() + offset; }
 
 private:
-    static constexpr std::uint32_t kNone = ~0u;
     /// Small runs and large ones come from different blocks, so that small ones, which live for
     /// a round trip, do not leave holes where large ones would fit.
     static constexpr std::size_t kSmallPieces = 8;

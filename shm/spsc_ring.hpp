@@ -56,6 +56,12 @@ public:
         return count;
     }
 
+    /// How many elements push() would take now, at least; looks afresh only when it knows of none.
+    std::size_t room() {
+        if (Ring::kSlots == head_ - known_tail_) refresh();
+        return Ring::kSlots - (head_ - known_tail_);
+    }
+
     /// The consumer published a position no correct consumer can reach. Drop the peer.
     bool peer_is_corrupt() const { return corrupt_; }
 

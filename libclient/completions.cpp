@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What shards say. The daemon is trusted with our data, not with our memory: whatever a completion
+// holds, nothing outside our tables and the arenas is touched, and nonsense ends the session.
+#include "libclient/channel.hpp"
+#include "libclient/lane.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace chiru::client {
+
+void Channel::handle(Lane& lane, const shm::Completion& completion) {
+    using enum shm::CompletionOp;
+    if (completion.op == Accepted) return on_accepted(lane, completion);
+    if (completion.op == Connected) return on_connected(lane, completion);
+    Socket* socket = socket_of(lane, completion);
+    if (socket != nullptr && completion.sent_bytes != 0) on_sent(*socket, completion.sent_bytes);
+    switch (completion.op) {
+        case Received: return on_received(lane, socket, completion);
+        case Sent: return;
+        case PeerClosed:
+            if (socket == nullptr || socket->state == SocketState::Lingering) return;
+            socket->flags |= kPeerDone;
+            return mark(*socket, kReadable | kPeerClosed);
+        case Closed:
+            if (socket == nullptr) socket = connecting(lane, completion.user);
+            if (socket != nullptr) on_closed(*socket, completion);
+            return;
+        default: return session_->give_up();
+    }
+}
+
+/// nullptr: a completion that crossed with our Close, or about a connection we never took.
+Socket* Channel::socket_of(Lane& lane, const shm::Completion& completion) {
+    if (completion.connection == shm::kNoConnection) return nullptr;
+    const std::uint32_t index = lane.names.find(completion.connection.index);
+    if (index == kNone) return nullptr;
+    Socket& socket = sockets_[index];
+    return socket.connection == completion.connection ? &socket : nullptr;
+}
+
+/// The socket that waits for the answer to this Connect, whether or not it was closed meanwhile.
+Socket* Channel::connecting(const Lane& lane, std::uint64_t cookie) {
+    const auto index = static_cast<std::uint32_t>(cookie);
+    if (!sockets_.knows(index)) return nullptr;
+    Socket& socket = sockets_[index];
+    const bool waits = (socket.state == SocketState::Connecting ||
+                        socket.state == SocketState::Lingering) &&
+                       socket.connection == shm::kNoConnection && socket.shard == lane.shard &&
+                       socket.name.generation == cookie >> 32;
+    return waits ? &socket : nullptr;
+}
+
+/// From now on completions find the socket.
+bool Channel::name(Lane& lane, Socket& socket, const shm::Completion& completion) {
+    const std::uint32_t before = lane.names.find(completion.connection.index);
+    if (completion.connection.generation == 0 || before != kNone) {
+        session_->give_up();  // the old connection of this index never got its Closed
+        return false;
+    }
+    if (!lane.names.set(completion.connection.index, socket.name.index)) return false;
+    socket.connection = completion.connection;
+    socket.local = completion.endpoints.local;
+    socket.remote = completion.endpoints.remote;
+    return true;
+}
+
+void Channel::on_accepted(Lane& lane, const shm::Completion& completion) {
+    shm::Submission refuse;
+    refuse.op = shm::SubmissionOp::Abort;
+    refuse.connection = completion.connection;
+    const auto found = listener_by_id_.find(static_cast<std::uint32_t>(completion.user));
+    if (found == listener_by_id_.end()) return submit_surely(lane, refuse);
+    Socket* socket = create(0);
+    if (socket == nullptr) return submit_surely(lane, refuse);
+    socket->shard = lane.shard;
+    if (!name(lane, *socket, completion)) {
+        free_socket(*socket);
+        return submit_surely(lane, refuse);
+    }
+    socket->state = SocketState::Connected;
+    socket->flags |= kUnaccepted;
+    socket->edges = kWritable;
+    Listener& listener = listeners_[found->second];
+    Socket& parent = sockets_[listener.socket];
+    socket->tx_limit = parent.tx_limit;
+    apply_options(*socket, parent.options);
+    if (listener.last == kNone) listener.first = socket->name.index;
+    else sockets_[listener.last].next = socket->name.index;
+    listener.last = socket->name.index;
+    parent.flags |= kAcceptWaiting;
+    mark(parent, kReadable);
+}
+
+void Channel::on_connected(Lane& lane, const shm::Completion& completion) {
+    Socket* socket = connecting(lane, completion.user);
+    if (socket == nullptr) return session_->give_up();  // each Connect is answered once
+    if (!name(lane, *socket, completion)) {
+        shm::Submission refuse;
+        refuse.op = shm::SubmissionOp::Abort;
+        refuse.connection = completion.connection;
+        submit_surely(lane, refuse);
+        if (socket->state == SocketState::Lingering) return free_socket(*socket);
+        return fail(*socket, ENOBUFS);
+    }
+    if (socket->state == SocketState::Lingering)  // closed while it connected
+        return submit_op(*socket, shm::SubmissionOp::Abort);
+    socket->state = SocketState::Connected;
+    apply_options(*socket, socket->options);
+    free_options(*socket);
+    mark(*socket, kWritable);
+}
+
+void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& completion) {
+    if (completion.count > shm::kSlicesPerDescriptor) return session_->give_up();
+    const bool wanted = socket != nullptr && socket->state == SocketState::Connected &&
+                        (socket->flags & kReceiveDone) == 0;
+    for (std::size_t i = 0; i < completion.count; ++i) {
+        const shm::Slice& slice = completion.slices[i];
+        const std::uint64_t arena_bytes = session_->rx_arena(slice.arena).size();
+        if (slice.length > arena_bytes || slice.offset > arena_bytes - slice.length)
+            return session_->give_up();
+        const auto slot = static_cast<std::uint32_t>(slice.offset / session_->terms().rx_slot_bytes);
+        const std::uint32_t index = wanted ? chunks_.take() : kNone;
+        if (index == kNone) {
+            release_slot(lane, slice.arena, slot);
+            if (!wanted || socket->state != SocketState::Connected) continue;
+            submit_op(*socket, shm::SubmissionOp::Abort);  // no memory: a hole must not go unseen
+            end_with(*socket, ENOBUFS);
+            continue;
+        }
+        RxChunk& chunk = chunks_[index];
+        chunk.offset = slice.offset;
+        chunk.length = slice.length;
+        chunk.next = kNone;
+        chunk.slot = slot;
+        chunk.arena = slice.arena;
+        chunk.shard = lane.shard;
+        chunk.lent = 0;
+        if (socket->rx_last == kNone) socket->rx_first = index;
+        else chunks_[socket->rx_last].next = index;
+        socket->rx_last = index;
+        socket->rx_bytes += slice.length;
+    }
+    if (wanted && socket->state == SocketState::Connected) mark(*socket, kReadable);
+}
+
+void Channel::on_sent(Socket& socket, std::uint32_t bytes) {
+    if (bytes > socket.tx_bytes) return session_->give_up();
+    socket.tx_bytes -= bytes;
+    while (bytes != 0) {
+        TxExtent& extent = extents_[socket.tx_first];
+        const std::uint32_t part = std::min(bytes, extent.filled - extent.returned);
+        extent.returned += part;
+        bytes -= part;
+        if (extent.returned == extent.filled) pop_extent(socket);
+    }
+    // Not for every byte: a sender at its limit is woken when a quarter of it is free again.
+    const bool at_limit = (socket.flags & (kWantsRoom | kInWaiting)) == kWantsRoom;
+    if (!at_limit || socket.tx_bytes > socket.tx_limit - socket.tx_limit / 4) return;
+    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
+    if (socket.state == SocketState::Connected) mark(socket, kWritable);
+}
+
+void Channel::on_closed(Socket& socket, const shm::Completion& completion) {
+    if (socket.state == SocketState::Lingering) return free_socket(socket);
+    if (socket.state == SocketState::Over) return forget_connection(socket);
+    if (socket.state == SocketState::Connecting && completion.error == EXDEV) {
+        // The answer to our bound port comes to another shard: connect from there.
+        if (completion.count >= lanes_.size() || ++socket.redirects > lanes_.size())
+            return fail(socket, EADDRNOTAVAIL);
+        socket.shard = completion.count;
+        return submit_connect(socket);
+    }
+    int error = completion.error;
+    if (socket.state == SocketState::Connecting && error == 0) error = ECONNREFUSED;
+    fail(socket, error);
+}
+
+/// The connection is over, for the shard too. Unread data stays readable.
+void Channel::fail(Socket& socket, int error) {
+    forget_connection(socket);
+    end_with(socket, error);
+}
+
+/// The program sees the end of the connection; `error` 0: in order.
+void Channel::end_with(Socket& socket, int error) {
+    socket.error = static_cast<std::uint16_t>(error);
+    socket.state = SocketState::Over;
+    socket.flags |= kPeerDone;
+    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
+    const std::uint8_t edges = kReadable | kWritable | kPeerClosed | kHangup;
+    mark(socket, error == 0 ? edges : static_cast<std::uint8_t>(edges | kError));
+}
+
+/// The shard holds nothing of it any longer.
+void Channel::forget_connection(Socket& socket) {
+    drop_sent(socket);
+    if (socket.connection == shm::kNoConnection) return;
+    lanes_[socket.shard]->names.set(socket.connection.index, kNone);
+    socket.connection = shm::kNoConnection;
+}
+
+}  // namespace chiru::client
