@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "daemon/telemetry/log.hpp"
 #include "shm/directory.hpp"
 #include "stack/config.hpp"
 
@@ -39,8 +40,6 @@ enum class IsolationPolicy : std::uint8_t {
     Shared,
     Private,
 };
-
-enum class LogLevel : std::uint8_t { Debug, Info, Warning, Error };
 
 struct ControlSettings {
     std::string socket;  ///< where clients connect; $CHIRU_SOCKET names the same for them
