@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// IP for one stack: takes frames apart down to the transport, answers what is the network's own to
+// answer, and puts headers in front of what the transports send. One class, because its parts
+// share their tables; one file a subject:
+//
+//   receive.cpp    frame -> interface -> IPv4 or IPv6 -> transport
+//   whole.cpp      what becomes of a datagram that was put together from fragments
+//   arp.cpp  discovery.cpp  routers.cpp   who has which address; routers and their prefixes
+//   icmp.cpp       echo, errors in both directions
+//   output.cpp     class Lower: routes, headers, fragments
+//   network.cpp    timers, and what is sent
+//
+// Shards: every one receives ARP and neighbour discovery, resolves for itself and learns from all;
+// shard 0 alone answers, announces and detects duplicates.
+#pragma once
+
+#include "shm/counters.hpp"
+#include "shm/tables.hpp"
+#include "stack/config.hpp"
+#include "stack/ip/control_queue.hpp"
+#include "stack/ip/interface.hpp"
+#include "stack/ip/neighbor.hpp"
+#include "stack/ip/path_mtu.hpp"
+#include "stack/ip/reassembly.hpp"
+#include "stack/ip/route.hpp"
+#include "stack/ip/slots.hpp"
+#include "stack/ip/token_bucket.hpp"
+#include "stack/lower.hpp"
+#include "stack/tcp/engine.hpp"
+#include "stack/wire/arp.hpp"
+#include "stack/wire/icmpv6.hpp"
+#include "stack/wire/ipv4.hpp"
+#include "stack/wire/ipv6.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace chiru::ip {
+
+/// An IP packet that is for us, whole.
+struct Packet {
+    const RxFrame* frame = nullptr;  ///< nullptr: reassembled, and `chain` holds it
+    std::uint16_t interface = 0;
+    std::uint8_t protocol = 0;
+    std::uint8_t tos = 0;
+    std::uint8_t hop_limit = 0;
+    bool to_group = false;  ///< multicast or broadcast, by either of its headers
+    IpAddress source;
+    IpAddress destination;
+    std::span<const std::byte> packet;  ///< from the IP header on, of the first fragment
+    std::span<const std::byte> l4;      ///< all of it, or the first fragment's part
+    std::size_t l4_bytes = 0;           ///< all of it
+    std::size_t protocol_at = 0;        ///< where `protocol` was read (IPv6)
+    std::uint32_t chain = kNoPiece;     ///< of all the pieces, if reassembled
+};
+
+class Network final : public Lower, private NeighborEvents {
+public:
+    static std::size_t tables_bytes(const StackConfig& config);
+
+    Network(const StackConfig& config, std::span<std::byte> tables, std::byte* region,
+            shm::ShardTables& published, ArenaView rx_arena, BufferPool& pool,
+            shm::CounterBlock& counters, Instant now);
+
+    /// Call once, before anything else.
+    void attach(tcp::Engine& engine) { tcp_ = &engine; }
+
+    void receive(std::span<const RxFrame> frames, Instant now);
+    void advance(Instant now);
+    std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    Instant next_deadline() const;
+
+    shm::InterfaceInfo interface_info(std::uint16_t interface) const;
+    std::uint32_t interfaces_version() const { return interfaces_.version(); }
+
+    Result<Route, int> route(const IpAddress& remote, const IpAddress& local) override;
+    bool is_local(const IpAddress& address) const override;
+    BeginResult begin(TxFrame& frame, Path& path, const IpAddress& local, const IpAddress& remote,
+                      std::uint8_t protocol, std::size_t l4_bytes, IpOptions options,
+                      Instant now) override;
+    void confirm(const Path& path, Instant now) override;
+
+private:
+    using Counter = shm::Counter;
+    using Fate = tcp::Fate;
+
+    /// Where in the burst the segments came from that wait for TCP.
+    struct Burst {
+        static constexpr std::size_t kFrames = 32;
+        std::array<tcp::Incoming, kFrames> segments;
+        std::size_t count = 0;
+    };
+    /// Fragment fields of an IP header to be written.
+    struct Cut {
+        std::uint32_t id = 0;
+        std::size_t offset = 0;
+        bool more = false;
+        bool dont_fragment = true;
+        bool is_fragment() const { return offset != 0 || more; }
+    };
+
+    // receive.cpp
+    void receive_burst(std::span<const RxFrame> frames, Instant now);
+    Fate receive_frame(const RxFrame& frame, Instant now);
+    Fate receive_v4(const RxFrame& frame, const Interface& interface, bool link_group,
+                    std::span<const std::byte> bytes, Instant now);
+    Fate receive_v6(const RxFrame& frame, const Interface& interface, bool link_group,
+                    std::span<const std::byte> bytes, Instant now);
+    bool plausible_source_v4(const Interface& interface, const IpAddress& source,
+                             bool local) const;
+    bool plausible_source_v6(const IpAddress& source, bool local) const;
+    Fate refuse_chain(const Packet& packet, const wire::Ipv6Chain& chain, Instant now);
+    Fate dispatch(Packet& packet, Instant now);
+    Fate hand_to_tcp(const Packet& packet);
+    std::uint16_t transport_checksum(const Packet& packet, bool with_pseudo_header) const;
+
+    // whole.cpp
+    Fate receive_fragment(const Fragment& fragment, const RxFrame& frame, Instant now);
+    void receive_whole(std::uint32_t index, Instant now);
+    void receive_whole_tcp(const Packet& packet, Instant now);
+    void hand_piece_to_tcp(const Packet& packet, std::uint32_t piece, std::size_t header_bytes,
+                           bool ours, Instant now);
+    void expire_fragments(Instant now);
+
+    // arp.cpp
+    Fate receive_arp(const Interface& interface, std::span<const std::byte> bytes, Instant now);
+    void send_arp(std::uint16_t interface, wire::ArpOperation operation, const IpAddress& sender,
+                  const MacAddress& target_mac, const IpAddress& target, const MacAddress& to);
+
+    // discovery.cpp
+    Fate receive_solicitation(const Packet& packet, Instant now);
+    Fate receive_advertisement(const Packet& packet, Instant now);
+    void found_duplicate(std::uint16_t interface, const IpAddress& address);
+    void send_solicitation(std::uint16_t interface, const IpAddress& target,
+                           const MacAddress* to, bool detect);
+    void send_advertisement(std::uint16_t interface, const IpAddress& target,
+                            const IpAddress& to, const MacAddress& mac, bool solicited);
+    void send_discovery(std::uint16_t interface, const IpAddress& source, const IpAddress& to,
+                        const MacAddress& mac, std::span<const std::byte> message);
+    void send_group_report(std::uint16_t interface);
+    void detect_duplicates(std::uint16_t interface, std::size_t position, Instant now);
+    void advance_interface(std::uint16_t interface, Instant now);
+    void advance_addresses(std::uint16_t interface, Instant now);
+    const IpAddress* own_v6(std::uint16_t interface, bool link_local) const;
+
+    // routers.cpp
+    Fate receive_router(const Packet& packet, Instant now);
+    void learn_prefix(std::uint16_t interface, const wire::PrefixOption& prefix, Instant now);
+    void learn_router(std::uint16_t interface, const IpAddress& router, std::uint16_t lifetime_s,
+                      Instant now);
+    void solicit_routers(std::uint16_t interface, Instant now);
+
+    // icmp.cpp
+    Fate receive_icmpv4(const Packet& packet, Instant now);
+    Fate receive_icmpv6(const Packet& packet, Instant now);
+    Fate receive_udp(const Packet& packet, Instant now);
+    Fate echo(const Packet& packet, std::uint8_t reply_type, std::uint16_t checksum);
+    Fate receive_error(const IpAddress& source, std::uint8_t protocol,
+                       std::span<const std::byte> l4, tcp::IcmpError error, Instant now);
+    Fate receive_error_v4(const Packet& packet, Instant now);
+    Fate receive_error_v6(const Packet& packet, Instant now);
+    /// Sends an ICMP error about the packet if that is allowed; returns whether the packet's slot
+    /// or chain is kept for it.
+    bool send_error(const Packet& packet, std::uint8_t type, std::uint8_t code,
+                    std::uint32_t word, Instant now);
+    bool may_answer_with_error(const Packet& packet) const;
+
+    // output.cpp
+    void fill_path(Path& path, const NextHop& hop, const IpAddress& remote, Instant now) const;
+    void fill_local_path(Path& path) const;
+    bool renew_path(Path& path, const IpAddress& remote, Instant now);
+    BeginResult prepare(Path& path, const IpAddress& remote, Instant now);
+    void write_link(TxFrame& frame, const Path& path, bool v4);
+    void write_headers(TxFrame& frame, const Path& path, const IpAddress& local,
+                       const IpAddress& remote, std::uint8_t protocol, std::size_t payload_bytes,
+                       IpOptions options, const Cut& cut);
+    enum class Sent : std::uint8_t { Done, More, Parked };
+    Sent send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now);
+    Sent send_frame_job(const Job& job, TxFrame& frame);
+    void park(std::uint32_t job, std::uint32_t neighbor);
+
+    // network.cpp
+    void follow_changes();
+    void solicit(const Neighbor& neighbor, bool multicast, Instant now) override;
+    void resolved(std::uint32_t neighbor, Instant now) override;
+    void failed(std::uint32_t neighbor, Instant now) override;
+
+    std::uint32_t shard_;
+    FlowMap flow_map_;
+    ArenaView rx_arena_;
+    shm::CounterBlock& counters_;
+    TableCarver carver_;
+    SlotReturn slots_;
+    Pieces pieces_;
+    ControlQueue control_;
+    InterfaceTable interfaces_;
+    RouteTable routes_;
+    NeighborTable neighbors_;
+    Reassembly fragments_;
+    PathMtuCache path_mtus_;
+    TokenBucket error_budget_;
+    Burst burst_;
+    tcp::Engine* tcp_ = nullptr;
+    std::uint32_t seen_version_ = 0;
+    std::uint32_t next_id_;
+    Instant now_;  ///< of the last call, for route(), which is not told
+};
+
+}  // namespace chiru::ip

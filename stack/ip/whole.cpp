@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What becomes of a datagram that was put together from fragments. It lies in several slots, and
+// is never copied into one: UDP and ICMP are read piece by piece, and TCP is handed a segment for
+// each piece, with the header of the first written in front of the others.
+#include "stack/ip/network.hpp"
+
+#include "stack/ip/flow_hash.hpp"
+#include "stack/wire/icmpv4.hpp"
+#include "stack/wire/tcp.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+namespace chiru::ip {
+namespace {
+
+using wire::TcpHeader;
+
+/// The header that later pieces get: without options but for timestamps, which a connection that
+/// agreed on them demands (RFC 7323 §3.2). 32 bytes fit in front of every fragment's payload,
+/// where the link and IP headers were.
+struct PieceHeader {
+    std::array<std::byte, sizeof(TcpHeader) + 12> bytes{};
+    std::size_t size = sizeof(TcpHeader);
+};
+
+PieceHeader make_piece_header(std::span<const std::byte> segment) {
+    PieceHeader result;
+    TcpHeader header = *read_header<TcpHeader>(segment);
+    header.flags &= static_cast<std::uint8_t>(~wire::kSyn);
+    const auto options = wire::options_of(header, segment);
+    wire::for_each_option(*options, [&](wire::TcpOption kind, std::span<const std::byte> body) {
+        if (kind != wire::TcpOption::Timestamps || body.size() != 8) return;
+        std::byte* at = result.bytes.data() + sizeof(TcpHeader);
+        at[0] = at[1] = std::byte{1};  // two NOPs align it
+        at[2] = std::byte{8};
+        at[3] = std::byte{10};
+        std::memcpy(at + 4, body.data(), body.size());
+        result.size = sizeof(TcpHeader) + 12;
+    });
+    header.data_offset = static_cast<std::uint8_t>(result.size / 4 << 4);
+    std::memcpy(result.bytes.data(), &header, sizeof header);
+    return result;
+}
+
+}  // namespace
+
+Network::Fate Network::receive_fragment(const Fragment& fragment, const RxFrame& frame,
+                                        Instant now) {
+    const Reassembly::Outcome outcome = fragments_.add(fragment, frame, now);
+    switch (outcome.verdict) {
+    case Reassembly::Verdict::Held: return {Counter::InFragmentHeld, true};
+    case Reassembly::Verdict::Duplicate: return {Counter::InDuplicate, false};
+    case Reassembly::Verdict::Dropped: return {Counter::InFragmentDropped, false};
+    case Reassembly::Verdict::Malformed: return {Counter::InMalformed, false};
+    case Reassembly::Verdict::Complete: break;
+    }
+    counters_.add(Counter::IpReassembled);
+    receive_whole(outcome.datagram, now);
+    return {Counter::InAccepted, true};  // its slot is in the chain
+}
+
+void Network::receive_whole(std::uint32_t index, Instant now) {
+    const Datagram datagram = fragments_[index];
+    Packet packet{.frame = nullptr,
+                  .interface = datagram.interface,
+                  .protocol = datagram.protocol,
+                  .tos = datagram.tos,
+                  .hop_limit = 0,
+                  .to_group = datagram.to_group != 0,
+                  .source = datagram.key.source,
+                  .destination = datagram.key.destination,
+                  .packet = {rx_arena_.base + datagram.quote_offset, datagram.quote_bytes},
+                  .l4 = {},
+                  .l4_bytes = datagram.total_bytes,
+                  .protocol_at = 0,
+                  .chain = fragments_.take(index)};
+    packet.l4 = pieces_.bytes(packet.chain);
+    if (packet.source.is_v6()) packet.protocol_at = sizeof(wire::Ipv6Header);
+    if (packet.protocol == static_cast<std::uint8_t>(wire::Protocol::Tcp)) {
+        receive_whole_tcp(packet, now);
+        return;
+    }
+    if (!dispatch(packet, now).kept_slot) pieces_.release_chain(packet.chain);
+}
+
+void Network::receive_whole_tcp(const Packet& packet, Instant now) {
+    const auto header = read_header<TcpHeader>(packet.l4);
+    const bool sound = header && wire::options_of(*header, packet.l4).has_value() &&
+                       !packet.to_group && is_local(packet.destination) &&
+                       transport_checksum(packet, true) == 0;
+    if (!sound) {
+        pieces_.release_chain(packet.chain);
+        return;
+    }
+    const PieceHeader repeated = make_piece_header(packet.l4);
+    const std::uint32_t group =
+        static_cast<std::uint32_t>(flow_group(flow_hash(Endpoint{packet.source, header->source_port},
+                                                        Endpoint{packet.destination,
+                                                                 header->destination_port})));
+    const bool ours = flow_map_[group] == shard_;
+    const std::size_t first_bytes = header->length_bytes();
+    constexpr auto kLastFlags = static_cast<std::uint8_t>(wire::kFin | wire::kPsh);
+    std::uint32_t text_before = 0;
+    for (std::uint32_t piece = packet.chain; piece != kNoPiece;) {
+        const std::uint32_t next = pieces_[piece].next;
+        const bool first = piece == packet.chain;
+        Piece& part = pieces_[piece];
+        const std::size_t header_bytes = first ? first_bytes : repeated.size;
+        if (!first) {
+            if (part.offset - part.slot.offset < repeated.size) {  // shorter than any IP header
+                pieces_.release_chain(piece);
+                return;
+            }
+            part.offset -= repeated.size;
+            part.length += static_cast<std::uint32_t>(repeated.size);
+            std::memcpy(pieces_.data(part), repeated.bytes.data(), repeated.size);
+        }
+        TcpHeader written;
+        std::memcpy(&written, pieces_.data(part), sizeof written);
+        written.sequence = written.sequence + text_before;
+        if (next != kNoPiece) written.flags &= static_cast<std::uint8_t>(~kLastFlags);
+        std::memcpy(pieces_.data(part), &written, sizeof written);
+        text_before += part.length - static_cast<std::uint32_t>(header_bytes);
+        if (first && (header->flags & wire::kSyn) != 0) ++text_before;
+        part.next = kNoPiece;
+        hand_piece_to_tcp(packet, piece, header_bytes, ours, now);
+        piece = next;
+    }
+}
+
+/// To this shard's TCP, or by way of kLocalPort to that of the shard the flow belongs to.
+void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
+                                std::size_t header_bytes, bool ours, Instant now) {
+    Piece& part = pieces_[piece];
+    if (ours) {
+        const RxFrame frame{.data = rx_arena_.base + part.slot.offset,
+                            .slice = part.slot,
+                            .port = 0,
+                            .flags = kRxIpChecksumGood | kRxL4ChecksumGood};
+        const Fate fate = tcp_->receive({.frame = &frame,
+                                         .l4 = pieces_.bytes(piece),
+                                         .source = packet.source,
+                                         .destination = packet.destination,
+                                         .interface = packet.interface,
+                                         .tos = packet.tos,
+                                         .checksum_good = true},
+                                        now);
+        if (fate.kept_slot) pieces_.forget(piece);
+        else pieces_.release_chain(piece);
+        return;
+    }
+    const std::uint32_t index = control_.take(false);
+    if (index == kNoJob) {
+        pieces_.release_chain(piece);
+        return;
+    }
+    Job& job = control_[index];
+    std::memcpy(job.head.data(), pieces_.data(part), header_bytes);
+    part.offset += header_bytes;
+    part.length -= static_cast<std::uint32_t>(header_bytes);
+    job.kind = JobKind::LocalFrame;
+    job.protocol = packet.protocol;
+    job.options = {.tos = packet.tos, .ttl = 64};
+    job.interface = packet.interface;
+    job.head_bytes = static_cast<std::uint16_t>(header_bytes);
+    job.local = packet.source;
+    job.remote = packet.destination;
+    job.first_piece = piece;
+    job.piece_bytes = part.length;
+    control_.push(index, false);
+}
+
+void Network::expire_fragments(Instant now) {
+    for (std::uint32_t index = fragments_.expired(now); index != kNoDatagram;
+         index = fragments_.expired(now)) {
+        const Datagram datagram = fragments_[index];
+        counters_.add(Counter::IpFragmentsExpired);
+        if (datagram.quote_bytes == 0) {  // without the first fragment nobody is told
+            fragments_.drop(index);
+            continue;
+        }
+        const Packet packet{.interface = datagram.interface,
+                            .protocol = datagram.protocol,
+                            .to_group = datagram.to_group != 0,
+                            .source = datagram.key.source,
+                            .destination = datagram.key.destination,
+                            .packet = {rx_arena_.base + datagram.quote_offset,
+                                       datagram.quote_bytes},
+                            .l4 = pieces_.bytes(datagram.first_piece),
+                            .l4_bytes = datagram.received_bytes,
+                            .chain = fragments_.take(index)};
+        const bool v4 = packet.source.is_v4();
+        const bool kept =
+            v4 ? send_error(packet, static_cast<std::uint8_t>(wire::Icmpv4Type::TimeExceeded),
+                            wire::kIcmpv4ReassemblyTime, 0, now)
+               : send_error(packet, static_cast<std::uint8_t>(wire::Icmpv6Type::TimeExceeded),
+                            wire::kIcmpv6ReassemblyTime, 0, now);
+        if (!kept) pieces_.release_chain(packet.chain);
+    }
+}
+
+}  // namespace chiru::ip
