@@ -15,19 +15,20 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from lab.lab import Lab  # noqa: E402
-from lab.links import TO_KERNEL, TRANSPORTS, Link  # noqa: E402
+from lab.links import ORACLE, TO_KERNEL, TRANSPORTS, Link  # noqa: E402
 
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every case of every transport")
-    parser.addoption("--transport", action="append", choices=TRANSPORTS, help="only this one")
+    parser.addoption("--transport", action="append", choices=(*TRANSPORTS, ORACLE),
+                     help="only this one")
     parser.addoption("--shards", type=int, action="append", help="only this number of shards")
     parser.addoption("--family", type=int, action="append", choices=(4, 6), help="only this one")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "kernel: needs the kernel's TCP as peer")
-    config.addinivalue_line("markers", "full: only with --full")
+    config.addinivalue_line("markers", "any_wire: the same over each; without --full only tap")
     if os.geteuid() != 0:
         raise pytest.UsageError("the system tests make network namespaces: run them as root")
 
@@ -35,22 +36,21 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     option = metafunc.config.getoption
     if "link_key" in metafunc.fixturenames:
-        kernel_only = metafunc.definition.get_closest_marker("kernel") is not None
-        transports = [name for name in option("--transport") or TRANSPORTS
-                      if not kernel_only or name in TO_KERNEL]
+        transports = option("--transport") or TRANSPORTS
+        if metafunc.definition.get_closest_marker("kernel"):
+            transports = [name for name in transports if name in (*TO_KERNEL, ORACLE)]
+        if metafunc.definition.get_closest_marker("any_wire") and not option("--full"):
+            transports = [name for name in transports if name == "tap"]
         links = [(name, shards) for name in transports for shards in option("--shards") or (1, 2)]
         metafunc.parametrize("link_key", links, indirect=True, scope="session",
                              ids=[f"{name}-{shards}shard" for name, shards in links])
+    if "lab_link" in metafunc.fixturenames:
+        wanted = [name for name in option("--transport") or TRANSPORTS
+                  if name in ("tap", "af_packet", "memif")]
+        metafunc.parametrize("lab_link", wanted, indirect=True)
     if "family" in metafunc.fixturenames:
         families = option("--family") or (4, 6)
         metafunc.parametrize("family", families, ids=[f"ipv{family}" for family in families])
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        for item in items:
-            if item.get_closest_marker("full"):
-                item.add_marker(pytest.mark.skip(reason="only with --full"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -76,6 +76,15 @@ def lab():
     """A laboratory for one test."""
     with Lab() as made:
         yield made
+
+
+@pytest.fixture
+def lab_link(request):
+    """A link of this test's own, for tests that end daemons."""
+    with Lab() as made:
+        link = Link(made, request.param)
+        link.wait_reachable()
+        yield link
 
 
 class _LinkCache:

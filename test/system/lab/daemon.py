@@ -73,3 +73,18 @@ class Daemon:
     def show(self, *words):
         """The same for programs: parsed JSON."""
         return json.loads(self.text(*words, "--json"))
+
+    def counters(self):
+        """Totals over all shards, by name."""
+        return self.show("stats")["counters"]
+
+    def connections(self):
+        return self.show("conns")["connections"]
+
+    def listeners(self):
+        """Local endpoints that accept connections."""
+        return [entry["local"] for entry in self.connections() if entry["state"] == "LISTEN"]
+
+    def live(self):
+        """How many connections, listeners, sessions, channels and held buffers there are now."""
+        return self.show("status")["live"]

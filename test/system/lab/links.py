@@ -15,6 +15,7 @@ CHIRU = {4: "10.7.0.2", 6: "fd07::2"}
 PEER = {4: "10.7.0.1", 6: "fd07::1"}
 _BITS = {4: 24, 6: 64}
 TRANSPORTS = ("tap", "af_packet", "af_xdp", "memif", "local")
+ORACLE = "kernel"  # the kernel on both sides: shows that a test itself is right
 TO_KERNEL = ("tap", "af_packet", "af_xdp")
 
 
@@ -75,12 +76,13 @@ class Link:
         self.transport = transport
         self.shards = shards
         self.mtu = mtu
-        self._options = {"cores": [core % 2 for core in range(shards)], "mtu": mtu,
-                         **(daemon_options or {})}
+        # Connections that linger for a minute would hide those that were forgotten.
+        self._options = {"cores": list(range(shards)), "mtu": mtu,
+                         "extra": {"tcp": {"time_wait": "500ms"}}, **(daemon_options or {})}
         getattr(self, f"_make_{transport}")()
 
     def daemons(self):
-        hosts = [self.chiru] + ([self.peer] if self.peer.on_chiru else [])
+        hosts = [host for host in (self.chiru, self.peer) if host.on_chiru]
         return list({id(host.daemon): host.daemon for host in hosts}.values())
 
     def wait_reachable(self):
@@ -94,6 +96,13 @@ class Link:
             return all(state == "preferred" for state in states)
         command = ["ip", "netns", "exec", self.peer.namespace, "ping", "-c1", "-W1", address]
         return subprocess.run(command, capture_output=True).returncode == 0
+
+    def restart_daemon(self):
+        """After its end; a tap that went with it gets its kernel side again."""
+        self.chiru.daemon.start()
+        if self.transport == "tap":
+            self._kernel_peer(self.chiru.namespace, self.peer.device)
+        self.wait_reachable()
 
     def __str__(self):
         return f"{self.transport}-{self.shards}"
@@ -139,6 +148,17 @@ class Link:
         for role, addresses in (("server", CHIRU), ("client", PEER)):
             daemon = self._daemon(self.lab.namespace(role), memif_device(role, wire), addresses)
             hosts.append(ChiruHost(self.lab, daemon, addresses))
+        self.chiru, self.peer = hosts
+
+    def _make_kernel(self):
+        spaces = [self.lab.namespace("kernel") for _ in range(2)]
+        self.lab.veth((spaces[0], "k0"), (spaces[1], "k0"))
+        hosts = []
+        for space, addresses in zip(spaces, (CHIRU, PEER)):
+            for address in with_bits(addresses):
+                ip("addr", "add", address, "dev", "k0", *(["nodad"] if ":" in address else []),
+                   namespace=space)
+            hosts.append(KernelHost(self.lab, space, addresses, "k0"))
         self.chiru, self.peer = hosts
 
     def _make_local(self):

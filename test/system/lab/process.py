@@ -102,5 +102,5 @@ class Program:
         parts = []
         for label, text in (("stdout", self.stdout), ("stderr", self.stderr)):
             if text.strip():
-                parts.append(f"--- {self.name} {label}\n" + "\n".join(text.splitlines()[-lines:]))
+                parts.append(f"--- {self.name} {label}\n" + "\n".join(text.splitlines()[-lines:])[-4000:])
         return "\n".join(parts)
