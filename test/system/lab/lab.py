@@ -36,8 +36,8 @@ def find_built(build, name):
 class Lab:
     """Owns namespaces, programs and a directory for as long as the `with` block lasts."""
 
-    def __init__(self, build=None):
-        self.build = pathlib.Path(build or os.environ.get("CHIRU_BUILD") or REPOSITORY / "build")
+    def __init__(self):
+        self.build = pathlib.Path(os.environ.get("CHIRU_BUILD") or REPOSITORY / "build")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-"))
         self.programs = []
         self._namespaces = []
@@ -51,7 +51,9 @@ class Lab:
         self.close()
 
     def built(self, name):
-        return find_built(self.build, name)
+        # chirud alone may come from a tree with sanitizers; programs under `chiru` need plain ones.
+        build = os.environ.get("CHIRU_DAEMON_BUILD") if name == "chirud" else None
+        return find_built(build or self.build, name)
 
     def number(self):
         return next(self._numbers)
