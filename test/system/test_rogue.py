@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attached clients that break the contract of the rings: their session ends, nobody else's does."""
+import json
+
+import pytest
+
+from lab.process import wait_until
+from lab.services import EchoServer
+
+MUST_END = ("ring_positions", "unknown_operations", "slices_out_of_range", "foreign_slots")
+MAY_END = ("completion_tail", "foreign_connections", "foreign_listeners", "noise",
+           "connects_without_end", "fast_doorbell")
+
+pytestmark = pytest.mark.any_wire
+
+
+@pytest.fixture
+def bystander(link, family):
+    """Connections of another session, exchanging all the while."""
+    server = EchoServer(link.chiru, family)
+    load = link.peer.start(
+        [link.peer.built("bench_echo_client"), server.address, server.port, "--connections", 16,
+         "--seconds", 6, "--warmup", 0])
+    daemon = link.chiru.daemon
+    wait_until(lambda: daemon.live()["connections"] >= 16, 10, "the bystander's load runs")
+    yield server
+    assert load.wait(20) == 0, load.tail()
+    assert json.loads(load.stdout)["failures"] == 0
+
+
+@pytest.mark.parametrize("way", MUST_END + MAY_END)
+def test_a_rogue_client_disturbs_nobody(link, family, bystander, way):
+    daemon = link.chiru.daemon
+    before = daemon.live()
+    target = EchoServer(link.peer, family, port=7001)
+    # Not under `chiru`: it speaks to the daemon by itself.
+    said = link.lab.start([link.chiru.built("rogue_client"), way, target.address, target.port],
+                          namespace=daemon.namespace, env=daemon.environment()).expect_success(30)
+    if way in MUST_END:
+        assert said.strip() == "ended", daemon.program.tail()
+    target.stop()
+    steady = ("connections", "listeners", "sessions", "channels")
+    wait_until(lambda: all(daemon.live()[name] <= before[name] for name in steady), 5,
+               f"what the rogue had is free again: {before}, now {daemon.live()}")
