@@ -250,6 +250,11 @@ void Channel::disarm() {
     empty_polls_ = kPollsBetweenChecks;  // a wake-up for nothing may be the daemon's end
 }
 
+void Channel::settle_poll_fd() {
+    epoll_event events[2];
+    static_cast<void>(epoll_wait(epoll_.get(), events, 2, 0));
+}
+
 Micros Channel::sleep_limit() const {
     bool pressed = waiting_first_ != kNone;
     for (const std::unique_ptr<Lane>& lane : lanes_) pressed |= !lane->backlog.empty();

@@ -162,7 +162,7 @@ public:
     void abort(Socket& socket);
 
     /// Before there is a connection, the value is kept until then; a listener's go to the
-    /// connections it accepts.
+    /// connections it accepts. EINVAL: no such option, or a value out of range.
     Result<void, int> set_option(Socket& socket, shm::ConnectionOption option,
                                  std::uint64_t value);
     void set_send_limit(Socket& socket, std::uint32_t bytes);
@@ -180,6 +180,7 @@ public:
     /// The next socket with edges, once for each set of edges; `edges` is cleared by the caller,
     /// with take_edges().
     Socket* next_changed();
+    bool has_changed() const { return changed_first_ != kNone; }
     static std::uint8_t take_edges(Socket& socket) {
         const std::uint8_t edges = socket.edges;
         socket.edges = 0;
@@ -198,6 +199,8 @@ public:
     Micros sleep_limit() const;
     int doorbell_fd() const { return doorbell_.get(); }
     int poll_fd() const { return epoll_.get(); }
+    /// Makes poll_fd() unreadable again, after a sleep on it.
+    void settle_poll_fd();
 
     /// Processes until something happened, `timeout` is over (negative: never) or a signal came
     /// (EINTR). First it spins, see set_spin(). Returns the completions processed.

@@ -7,9 +7,41 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace chiru::client {
+namespace {
+
+struct OptionRange {
+    std::uint64_t least;
+    std::uint64_t most;
+};
+
+/// The values that make sense, and that Linux takes; nothing for an unknown option.
+std::optional<OptionRange> range_of(shm::ConnectionOption option) {
+    using enum shm::ConnectionOption;
+    switch (option) {
+        case NoDelay:
+        case Cork:
+        case KeepAlive:
+        case QuickAck:
+        case LingerZero: return OptionRange{0, 1};
+        case KeepIdle:
+        case KeepInterval: return OptionRange{1, 32'767};
+        case KeepCount: return OptionRange{1, 127};
+        case UserTimeout: return OptionRange{0, 0x7fff'ffff};
+        case ReceiveBuffer: return OptionRange{0, 1u << 30};
+        case SendBuffer: return OptionRange{0, 1u << 30};
+        case CongestionControl: return OptionRange{0, 1};
+        case MaxSegment: return OptionRange{88, 32'767};
+        case TypeOfService: return OptionRange{0, 255};
+        case TimeToLive: return OptionRange{1, 255};
+    }
+    return std::nullopt;
+}
+
+}  // namespace
 
 Socket* Channel::create(std::uint64_t user) {
     const std::uint32_t index = sockets_.take();
@@ -200,6 +232,11 @@ void Channel::end(Socket& socket, shm::SubmissionOp how) {
 
 Result<void, int> Channel::set_option(Socket& socket, shm::ConnectionOption option,
                                       std::uint64_t value) {
+    // A shard ends the session of whoever sends it nonsense; so none leaves here.
+    const std::optional<OptionRange> range = range_of(option);
+    if (!range || value < range->least || value > range->most) return std::unexpected(EINVAL);
+    if (option == shm::ConnectionOption::SendBuffer)
+        set_send_limit(socket, static_cast<std::uint32_t>(value));
     const shm::OptionBody body{.option = option, .reserved = 0, .value = value};
     if (socket.state == SocketState::Over) return {};  // nothing left that it could change
     if (socket.state == SocketState::Connected) {
