@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control thread with real sockets and memory, and a data plane that only notes its orders.
+#include "daemon/control/process.hpp"
+#include "daemon/control/server.hpp"
+#include "shm/control.hpp"
+#include "test/daemon/control/fake_plane.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+#include <thread>
+
+using namespace chiru;
+using namespace chiru::daemon;
+using shm::MessageType;
+using test::fake;
+
+namespace {
+
+/// A server in a thread, from the first to the last line of a test.
+class Running {
+public:
+    Running() {
+        std::signal(SIGPIPE, SIG_IGN);
+        char name[] = "/tmp/chiru-server-test-XXXXXX";
+        folder_ = mkdtemp(name);
+        config_.sessions.tx_arena_bytes = 1u << 20;
+        config_.sessions.max_sessions = 4;
+        config_.sessions.max_channels = 2;
+        config_.control.socket = folder_ + "/control.sock";
+        socket_.emplace(std::move(*ControlSocket::open(config_.control.socket, {})));
+        page_.emplace(std::move(*DirectoryPage::make(config_, "test")));
+        publish_address();
+        page_->open(test::kShards, test::kRxSlots * test::kRxSlotBytes, test::kRxSlotBytes);
+        // The server takes its signals from a descriptor: here, one end of a pipe.
+        REQUIRE(pipe2(signals_, O_NONBLOCK | O_CLOEXEC) == 0);
+        server_.emplace(config_, plane_, *page_, *socket_, signals_[0]);
+        thread_ = std::thread([this] { served_ = server_->run().has_value(); });
+    }
+    ~Running() {
+        signalfd_siginfo stop{};
+        stop.ssi_signo = SIGTERM;
+        CHECK(write(signals_[1], &stop, sizeof stop) == sizeof stop);
+        thread_.join();
+        CHECK(served_);
+        server_.reset();
+        socket_.reset();
+        CHECK(rmdir(folder_.c_str()) == 0);
+        close(signals_[0]);
+        close(signals_[1]);
+    }
+
+    const std::string& path() const { return config_.control.socket; }
+    shm::Directory& directory() { return page_->directory(); }
+    std::size_t sessions() {
+        std::size_t count = 0;
+        for (const auto& record : directory().sessions)
+            if (record.read().id != 0) ++count;
+        return count;
+    }
+    std::size_t channels() {
+        std::size_t count = 0;
+        for (const auto& record : directory().channels)
+            if (record.read().session != 0) ++count;
+        return count;
+    }
+
+private:
+    void publish_address() {
+        shm::InterfaceInfo info;
+        info.in_use = 1;
+        info.address_count = 1;
+        info.addresses[0].prefix = *IpPrefix::parse("10.7.0.2/24");
+        info.addresses[0].state = shm::AddressState::Preferred;
+        page_->directory().interfaces[0].publish(info);
+    }
+
+    std::string folder_;
+    Config config_;
+    DataPlane plane_;
+    std::optional<ControlSocket> socket_;
+    std::optional<DirectoryPage> page_;
+    int signals_[2] = {-1, -1};
+    std::optional<Server> server_;
+    std::thread thread_;
+    bool served_ = false;
+};
+
+class Client {
+public:
+    explicit Client(const std::string& path) : socket_(std::move(*shm::connect_control(path))) {}
+
+    shm::Parcel ask(shm::Message message) {
+        message.sequence = ++sequence_;
+        REQUIRE(shm::send_message(socket_.get(), message) == 0);
+        auto answer = shm::receive_message(socket_.get());
+        REQUIRE(answer);
+        CHECK(answer->message.sequence == sequence_);
+        CHECK(answer->message.type == message.type);
+        return std::move(*answer);
+    }
+    shm::Parcel ask(MessageType type) {
+        shm::Message message;
+        message.type = type;
+        if (type == MessageType::Attach) {
+            message.attach = {};
+            message.attach.program.set("tester");
+        }
+        return ask(message);
+    }
+    shm::BindReply bind(std::uint16_t port) {
+        shm::Message message;
+        message.type = MessageType::Bind;
+        message.bind = {.endpoint = {*IpAddress::parse("10.7.0.2"), port}, .flags = 0};
+        const shm::Parcel answer = ask(message);
+        CHECK(answer.message.error == 0);
+        return answer.message.bound;
+    }
+    int listen(shm::ListenerId listener) {
+        shm::Message message;
+        message.type = MessageType::Listen;
+        message.listen = {.listener = listener, .backlog = 5};
+        return ask(message).message.error;
+    }
+    bool is_dropped() {
+        pollfd wait{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+        poll(&wait, 1, 2000);
+        const auto nothing = shm::receive_message(socket_.get());
+        return !nothing && nothing.error() == EPIPE;
+    }
+    int fd() const { return socket_.get(); }
+
+private:
+    shm::UniqueFd socket_;
+    std::uint32_t sequence_ = 0;
+};
+
+bool eventually(const std::function<bool()>& fact) {
+    for (int tries = 0; tries < 2000; ++tries) {
+        if (fact()) return true;
+        usleep(1000);
+    }
+    return false;
+}
+
+}  // namespace
+
+TEST_CASE("A client attaches, opens a channel and listens; all of it goes with it", "[server]") {
+    Running running;
+    {
+        Client client(running.path());
+        const shm::Parcel attached = client.ask(MessageType::Attach);
+        CHECK(attached.message.error == 0);
+        CHECK(attached.message.attached.shard_count == test::kShards);
+        CHECK(attached.message.attached.rx_slot_bytes == test::kRxSlotBytes);
+        REQUIRE(attached.fds.size() == 3);
+        CHECK(fake().count<AttachSession>() == test::kShards);
+
+        const shm::Parcel channel = client.ask(MessageType::CreateChannel);
+        REQUIRE(channel.fds.size() == 2 + test::kShards);
+        CHECK(fake().count<AttachChannel>() == test::kShards);
+        CHECK(running.channels() == 1);
+
+        const shm::BindReply bound = client.bind(8080);
+        CHECK(client.listen(bound.listener) == 0);
+        CHECK(fake().count<Listen>() == test::kShards);
+        CHECK(fake().count<ShareListener>() == test::kShards);
+        CHECK(eventually([&] { return running.sessions() == 1; }));
+    }
+    CHECK(eventually([&] { return running.sessions() == 0 && running.channels() == 0; }));
+    CHECK(fake().count<Unlisten>() == test::kShards);
+    CHECK(fake().count<DetachSession>() == test::kShards);
+    Client next(running.path());
+    REQUIRE(next.ask(MessageType::Attach).message.error == 0);
+    next.bind(8080);
+}
+
+TEST_CASE("A session's memory stays until every shard has let go", "[server]") {
+    Running running;
+    {
+        Client client(running.path());
+        REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+        fake().hold_back = true;
+    }
+    CHECK(eventually([] { return fake().count<DetachSession>() == test::kShards; }));
+    usleep(20'000);
+    CHECK(running.sessions() == 1);
+    fake().release();
+    CHECK(eventually([&] { return running.sessions() == 0; }));
+}
+
+TEST_CASE("Nothing but Attach and Observe is for strangers", "[server]") {
+    Running running;
+    Client client(running.path());
+    for (const MessageType type : {MessageType::CreateChannel, MessageType::Listen,
+                                   MessageType::Bind, MessageType::ConnectionInfo})
+        CHECK(client.ask(type).message.error == ENOTCONN);
+    const shm::Parcel observed = client.ask(MessageType::Observe);
+    CHECK(observed.message.error == 0);
+    CHECK(observed.message.observed.tables_allowed == 1);  // we are the daemon's own user
+    CHECK(observed.fds.size() == 1 + test::kShards);
+}
+
+TEST_CASE("Quotas refuse, and leave the rest of the session alone", "[server]") {
+    Running running;
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+    CHECK(client.ask(MessageType::Attach).message.error == EISCONN);
+    const shm::Parcel first = client.ask(MessageType::CreateChannel);
+    CHECK(first.message.error == 0);
+    CHECK(client.ask(MessageType::CreateChannel).message.error == 0);
+    CHECK(client.ask(MessageType::CreateChannel).message.error == EMFILE);
+
+    shm::Message destroy;
+    destroy.type = MessageType::DestroyChannel;
+    destroy.destroy_channel = {.channel = first.message.channel.channel};
+    CHECK(client.ask(destroy).message.error == 0);
+    CHECK(client.ask(destroy).message.error == EBADF);
+    CHECK(client.ask(MessageType::CreateChannel).message.error == 0);
+
+    std::vector<Client> others;
+    for (int i = 0; i < 3; ++i) {
+        others.emplace_back(running.path());
+        CHECK(others.back().ask(MessageType::Attach).message.error == 0);
+    }
+    Client fifth(running.path());
+    CHECK(fifth.ask(MessageType::Attach).message.error == EUSERS);
+}
+
+TEST_CASE("What is no message ends its sender and nobody else", "[server]") {
+    Running running;
+    Client good(running.path());
+    REQUIRE(good.ask(MessageType::Attach).message.error == 0);
+    Client bad(running.path());
+    REQUIRE(bad.ask(MessageType::Attach).message.error == 0);
+    REQUIRE(send(bad.fd(), "hello", 5, 0) == 5);
+    CHECK(bad.is_dropped());
+    Client stranger(running.path());
+    shm::Message message;
+    message.version = shm::kControlVersion + 1;
+    REQUIRE(shm::send_message(stranger.fd(), message) == 0);
+    CHECK(stranger.is_dropped());
+    CHECK(good.ask(MessageType::CreateChannel).message.error == 0);
+}
+
+TEST_CASE("A client that does not read its answers is dropped", "[server]") {
+    Running running;
+    Client client(running.path());
+    shm::Message message;
+    message.type = MessageType::Observe;
+    int sent = 0;
+    while (sent < 10'000 && shm::send_message(client.fd(), message) == 0) ++sent;
+    CHECK(sent < 10'000);
+    Client other(running.path());
+    CHECK(other.ask(MessageType::Attach).message.error == 0);
+}
+
+TEST_CASE("A broken ring ends the session whose it is", "[server]") {
+    Running running;
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+    Client other(running.path());
+    REQUIRE(other.ask(MessageType::Attach).message.error == 0);
+    SessionIndex index = 0;
+    {
+        const std::lock_guard lock(fake().mutex);
+        index = std::get<AttachSession>(fake().commands.front().second.what).session;
+    }
+    ClientViolation violation;
+    violation.session = index;
+    violation.violation = Violation::SliceOutsideArena;
+    fake().report({.shard = 1, .tag = 0, .what = violation});
+    CHECK(client.is_dropped());
+    CHECK(other.ask(MessageType::CreateChannel).message.error == 0);
+}
+
+TEST_CASE("A connection's state is told by the shard that has it", "[server]") {
+    Running running;
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+    shm::Message message;
+    message.type = MessageType::ConnectionInfo;
+    message.query = {.shard = 1, .connection = {.index = 1, .generation = 1}};
+    const shm::Parcel answer = client.ask(message);
+    CHECK(answer.message.error == 0);
+    CHECK(answer.message.connection.local_port == 80);
+    message.query.shard = test::kShards;
+    CHECK(client.ask(message).message.error == EBADF);
+}
