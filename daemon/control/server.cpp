@@ -64,7 +64,7 @@ Server::Server(const Config& config, DataPlane& plane, DirectoryPage& page,
                  },
                  random_64) {}
 
-Server::~Server() = default;
+Server::~Server() { plane_.stop(); }  // first: shards use the sessions' memory
 
 bool Server::watch(int fd, std::uint32_t events, std::uint64_t source) {
     epoll_event event{};

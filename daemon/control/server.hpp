@@ -27,15 +27,14 @@ namespace chiru::daemon {
 
 class Server {
 public:
-    /// The plane has started. `signals` is a signalfd. All must outlive the server, and the plane
-    /// must have stopped before the server goes, for it holds the clients' memory.
+    /// `signals` is a signalfd. All must outlive the server.
     Server(const Config& config, DataPlane& plane, DirectoryPage& page, ControlSocket& socket,
            int signals);
-    ~Server();
+    ~Server();  ///< stops the plane, which uses the clients' memory
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
-    /// Serves until SIGTERM or SIGINT. The error is a sentence for the operator.
+    /// Serves, with a plane that has started, until SIGTERM or SIGINT. The error is a sentence for the operator.
     Result<void, std::string> run();
 
 private:

@@ -29,6 +29,7 @@ DataPlane::DataPlane() : state_(std::make_unique<State>()) {
         state_->tables.push_back(*shm::Region::create("fake", 4096, shm::PeerAccess::ReadOnly));
 }
 DataPlane::~DataPlane() = default;
+void DataPlane::stop() {}
 
 std::uint32_t DataPlane::shard_count() const { return test::kShards; }
 const shm::Region& DataPlane::rx_arena() const { return state_->rx_arena; }
