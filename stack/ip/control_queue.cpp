@@ -46,12 +46,19 @@ void ControlQueue::finish(std::uint32_t job) {
     ++free_count_;
 }
 
-void ControlQueue::pop_front() {
+std::uint32_t ControlQueue::pop() {
     List& list = urgent_.first != kNoJob ? urgent_ : normal_;
     const std::uint32_t job = list.first;
     list.first = table_[job].next;
     if (list.first == kNoJob) list.last = kNoJob;
     table_[job].next = kNoJob;
+    return job;
+}
+
+void ControlQueue::put_back(std::uint32_t job) {
+    table_[job].next = normal_.first;
+    normal_.first = job;
+    if (normal_.last == kNoJob) normal_.last = job;
 }
 
 void ControlQueue::copy(const Job& job, std::size_t from, std::span<std::byte> into) const {

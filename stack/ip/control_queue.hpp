@@ -69,12 +69,10 @@ public:
     void finish(std::uint32_t job);
 
     bool empty() const { return urgent_.first == kNoJob && normal_.first == kNoJob; }
-    /// The next to be sent, urgent ones first; kNoJob if none.
-    std::uint32_t front() const {
-        return urgent_.first != kNoJob ? urgent_.first : normal_.first;
-    }
-    /// Takes front() off its list; it belongs to the caller then.
-    void pop_front();
+    /// Takes the next to be sent, urgent ones first, off its list; only if not empty().
+    std::uint32_t pop();
+    /// Puts a job from the normal list back: it has more frames to send.
+    void put_back(std::uint32_t job);
 
     Job& operator[](std::uint32_t index) { return table_[index]; }
 

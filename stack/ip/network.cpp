@@ -79,13 +79,13 @@ std::size_t Network::transmit(std::span<TxFrame> frames, Instant now) {
     now_ = now;
     std::size_t count = 0;
     while (count < frames.size() && !control_.empty()) {
-        const std::uint32_t index = control_.front();
-        const Sent sent = send_job(control_[index], index, frames[count], now);
-        if (sent == Sent::Parked) continue;
+        const std::uint32_t index = control_.pop();
+        switch (send_job(control_[index], index, frames[count], now)) {
+        case Sent::Done: control_.finish(index); break;
+        case Sent::More: control_.put_back(index); break;
+        case Sent::Nothing: continue;
+        }
         ++count;
-        if (sent == Sent::More) continue;
-        control_.pop_front();
-        control_.finish(index);
     }
     slots_.flush();
     return count;

@@ -177,7 +177,7 @@ private:
     void write_headers(TxFrame& frame, const Path& path, const IpAddress& local,
                        const IpAddress& remote, std::uint8_t protocol, std::size_t payload_bytes,
                        IpOptions options, const Cut& cut);
-    enum class Sent : std::uint8_t { Done, More, Parked };
+    enum class Sent : std::uint8_t { Done, More, Nothing };
     Sent send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now);
     Sent send_frame_job(const Job& job, TxFrame& frame);
     void park(std::uint32_t job, std::uint32_t neighbor);

@@ -242,7 +242,7 @@ Network::Sent Network::send_frame_job(const Job& job, TxFrame& frame) {
     return Sent::Done;
 }
 
-/// Writes the job's next frame. Parked: none was written, and the job is no longer on its list.
+/// Writes the job's next frame. Nothing: it waits for its neighbour now, or was given up.
 Network::Sent Network::send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now) {
     if (job.kind == JobKind::Frame) return send_frame_job(job, frame);
     if (job.kind == JobKind::LocalFrame) {
@@ -250,10 +250,9 @@ Network::Sent Network::send_job(Job& job, std::uint32_t index, TxFrame& frame, I
     } else {
         const BeginResult result = prepare(job.path, job.remote, now);
         if (result != BeginResult::Ready) {
-            control_.pop_front();
             if (result == BeginResult::Unresolved) park(index, job.path.neighbor);
             else control_.finish(index);
-            return Sent::Parked;
+            return Sent::Nothing;
         }
     }
     const bool v4 = job.remote.is_v4();
