@@ -69,13 +69,19 @@ Result<Parcel, int> receive_message(int socket) {
     return parcel;
 }
 
-Result<UniqueFd, int> connect_control(const std::string& path) {
+Result<UniqueFd, int> connect_control(const std::string& path, Micros timeout) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) return std::unexpected(ENAMETOOLONG);
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
     UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     if (!socket) return std::unexpected(errno);
+    timeval wait{};
+    wait.tv_sec = timeout.count() / 1'000'000;
+    wait.tv_usec = timeout.count() % 1'000'000;
+    for (const int direction : {SO_SNDTIMEO, SO_RCVTIMEO})  // zero: none
+        if (setsockopt(socket.get(), SOL_SOCKET, direction, &wait, sizeof wait) != 0)
+            return std::unexpected(errno);
     if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return std::unexpected(errno);
     return socket;

@@ -12,6 +12,7 @@
 
 #include "base/address.hpp"
 #include "base/result.hpp"
+#include "base/time.hpp"
 #include "shm/descriptor.hpp"
 #include "shm/directory.hpp"
 #include "shm/region.hpp"
@@ -155,8 +156,9 @@ int send_message(int socket, const Message& message, const std::vector<int>& fds
 /// this version; descriptors that came with it are closed. Received descriptors are CLOEXEC.
 Result<Parcel, int> receive_message(int socket);
 
-/// A connected control socket, or an errno value. CLOEXEC.
-Result<UniqueFd, int> connect_control(const std::string& path);
+/// A connected control socket, or an errno value. CLOEXEC. With a timeout, connecting, sending and
+/// receiving give up with EAGAIN after so long.
+Result<UniqueFd, int> connect_control(const std::string& path, Micros timeout = Micros(0));
 
 /// The path to use: `given` if not empty, else $CHIRU_SOCKET, else the default.
 std::string control_socket_path(const std::string& given = {});
