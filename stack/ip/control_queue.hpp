@@ -30,9 +30,9 @@ inline constexpr std::size_t kUrgentReserve = kControlJobs / 4;
 inline constexpr std::size_t kInlineBytes = 192;
 
 enum class JobKind : std::uint8_t {
-    Frame,      ///< an Ethernet payload to `mac`, on `interface`
-    Packet,     ///< an IP packet's payload, to be routed to `remote`, in fragments if it must be
-    LocalFrame, ///< the same, but to kLocalPort whatever the addresses: for the flow's own shard
+    Frame,    ///< an Ethernet payload to `mac`, on `interface`
+    Packet,   ///< an IP packet's payload, to be routed to `remote`, in fragments if it must be
+    Segment,  ///< a TCP segment of `remote`'s, by kLocalPort to the shard its flow belongs to
 };
 
 struct Job {

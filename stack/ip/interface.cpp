@@ -25,7 +25,7 @@ std::size_t place_of(const IpAddress& address) {
     return static_cast<std::size_t>(mixed >> 40) % kLocalTable;
 }
 
-std::uint16_t largest_mtu(const StackConfig& config) {
+std::uint16_t local_mtu(const StackConfig& config) {
     std::uint16_t mtu = 1500;
     for (const PortConfig& port : config.ports) mtu = std::min(mtu, port.mtu);
     return mtu;
@@ -95,7 +95,7 @@ InterfaceTable::InterfaceTable(const StackConfig& config, TableCarver& carver, I
     Interface& loopback = table_.back();
     loopback.info.in_use = 1;
     loopback.info.port = kLocalPort;
-    loopback.info.mtu = largest_mtu(config);
+    loopback.info.mtu = local_mtu(config);
     loopback.info.name.set("lo");
     add_address(this->loopback(), {{IpAddress::v4(0x7f00'0001), 8}, AddressState::Preferred,
                                    Origin::Config}, {});

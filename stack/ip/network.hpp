@@ -102,6 +102,9 @@ private:
         bool is_fragment() const { return offset != 0 || more; }
     };
 
+    /// What a job made: its last frame, a frame that others follow, none.
+    enum class Sent : std::uint8_t { Done, More, Nothing };
+
     // receive.cpp
     void receive_burst(std::span<const RxFrame> frames, Instant now);
     Fate receive_frame(const RxFrame& frame, Instant now);
@@ -124,6 +127,7 @@ private:
     void hand_piece_to_tcp(const Packet& packet, std::uint32_t piece, std::size_t header_bytes,
                            bool ours, Instant now);
     void expire_fragments(Instant now);
+    Sent send_segment_job(Job& job, TxFrame& frame);
 
     // arp.cpp
     Fate receive_arp(const Interface& interface, std::span<const std::byte> bytes, Instant now);
@@ -177,7 +181,6 @@ private:
     void write_headers(TxFrame& frame, const Path& path, const IpAddress& local,
                        const IpAddress& remote, std::uint8_t protocol, std::size_t payload_bytes,
                        IpOptions options, const Cut& cut);
-    enum class Sent : std::uint8_t { Done, More, Nothing };
     Sent send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now);
     Sent send_frame_job(const Job& job, TxFrame& frame);
     void park(std::uint32_t job, std::uint32_t neighbor);

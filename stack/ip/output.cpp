@@ -245,15 +245,12 @@ Network::Sent Network::send_frame_job(const Job& job, TxFrame& frame) {
 /// Writes the job's next frame. Nothing: it waits for its neighbour now, or was given up.
 Network::Sent Network::send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now) {
     if (job.kind == JobKind::Frame) return send_frame_job(job, frame);
-    if (job.kind == JobKind::LocalFrame) {
-        fill_local_path(job.path);
-    } else {
-        const BeginResult result = prepare(job.path, job.remote, now);
-        if (result != BeginResult::Ready) {
-            if (result == BeginResult::Unresolved) park(index, job.path.neighbor);
-            else control_.finish(index);
-            return Sent::Nothing;
-        }
+    if (job.kind == JobKind::Segment) return send_segment_job(job, frame);
+    const BeginResult result = prepare(job.path, job.remote, now);
+    if (result != BeginResult::Ready) {
+        if (result == BeginResult::Unresolved) park(index, job.path.neighbor);
+        else control_.finish(index);
+        return Sent::Nothing;
     }
     const bool v4 = job.remote.is_v4();
     const std::size_t header_bytes = v4 ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);

@@ -53,7 +53,9 @@ bool Reassembly::make_room(const IpAddress& peer, std::uint32_t keep) {
             if (oldest_of_peer == kNoDatagram && i != keep) oldest_of_peer = i;
         }
     }
-    if (datagrams > kDatagrams / 4 || pieces > piece_bound / 4) {
+    // A share must hold a largest datagram at a usual MTU, even in a small arena.
+    const std::size_t piece_share = std::max<std::size_t>(piece_bound / 4, 64);
+    if (datagrams > kDatagrams / 4 || pieces > piece_share) {
         if (oldest_of_peer == kNoDatagram) return false;  // all of it is the one to be kept
         drop(oldest_of_peer);
         return true;

@@ -18,6 +18,9 @@ namespace {
 
 using wire::TcpHeader;
 
+/// They count for the end of a segment's text only.
+constexpr auto kLastFlags = static_cast<std::uint8_t>(wire::kFin | wire::kPsh);
+
 /// The header that later pieces get: without options but for timestamps, which a connection that
 /// agreed on them demands (RFC 7323 §3.2). 32 bytes fit in front of every fragment's payload,
 /// where the link and IP headers were.
@@ -102,7 +105,6 @@ void Network::receive_whole_tcp(const Packet& packet, Instant now) {
                                                                  header->destination_port})));
     const bool ours = flow_map_[group] == shard_;
     const std::size_t first_bytes = header->length_bytes();
-    constexpr auto kLastFlags = static_cast<std::uint8_t>(wire::kFin | wire::kPsh);
     std::uint32_t text_before = 0;
     for (std::uint32_t piece = packet.chain; piece != kNoPiece;) {
         const std::uint32_t next = pieces_[piece].next;
@@ -161,7 +163,7 @@ void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
     std::memcpy(job.head.data(), pieces_.data(part), header_bytes);
     part.offset += header_bytes;
     part.length -= static_cast<std::uint32_t>(header_bytes);
-    job.kind = JobKind::LocalFrame;
+    job.kind = JobKind::Segment;
     job.protocol = packet.protocol;
     job.options = {.tos = packet.tos, .ttl = 64};
     job.interface = packet.interface;
@@ -171,6 +173,32 @@ void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
     job.first_piece = piece;
     job.piece_bytes = part.length;
     control_.push(index, false);
+}
+
+/// With a header in front of it the piece may be larger than a frame; then it is cut as TCP cuts,
+/// not into fragments, which would come back to this shard.
+Network::Sent Network::send_segment_job(Job& job, TxFrame& frame) {
+    fill_local_path(job.path);
+    const std::size_t ip_bytes =
+        job.remote.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
+    const std::size_t room = std::min<std::size_t>(job.path.mtu,
+                                                   frame.head_capacity - kMaxLinkBytes);
+    const std::size_t text = std::min<std::size_t>(job.piece_bytes - job.sent_bytes,
+                                                   room - ip_bytes - job.head_bytes);
+    const bool last = job.sent_bytes + text == job.piece_bytes;
+    write_headers(frame, job.path, job.local, job.remote, job.protocol, job.head_bytes + text,
+                  job.options, {});
+    std::byte* at = frame.head + frame.head_length;
+    control_.copy(job, 0, {at, job.head_bytes});
+    control_.copy(job, job.head_bytes + job.sent_bytes, {at + job.head_bytes, text});
+    TcpHeader header;
+    std::memcpy(&header, at, sizeof header);
+    header.sequence = header.sequence + job.sent_bytes;
+    if (!last) header.flags &= static_cast<std::uint8_t>(~kLastFlags);
+    std::memcpy(at, &header, sizeof header);
+    frame.head_length = static_cast<std::uint16_t>(frame.head_length + job.head_bytes + text);
+    job.sent_bytes += static_cast<std::uint32_t>(text);
+    return last ? Sent::Done : Sent::More;
 }
 
 void Network::expire_fragments(Instant now) {
