@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The socket and data calls: whose descriptor is it, and if it is ours, what does the socket say.
+#include "libclient/posix/calls.hpp"
+
+#include "libclient/posix/real.hpp"
+#include "libclient/posix/socket.hpp"
+#include "libclient/posix/tcp_info.hpp"
+#include "libclient/posix/transfer.hpp"
+#include "libclient/posix/wait.hpp"
+
+#include <cerrno>
+#include <new>
+#include <span>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+namespace chiru::posix {
+
+namespace {
+
+/// Runs `ours(guard, socket)` if chiru has a word in `fd`, with the lock; else `kernels()`. A
+/// negative result of `ours` is an errno value; kToKernel sends the call to the kernel after all.
+template <class Ours, class Kernels>
+auto dispatch(int fd, Ours ours, Kernels kernels) -> decltype(kernels()) {
+    if (fd_table.find(fd) == nullptr) [[likely]] return kernels();
+    using Answer = decltype(kernels());
+    Answer result = kToKernel;
+    {
+        Guard guard;
+        if (!guard) {  // a signal handler that interrupted us: the socket may be half changed
+            errno = EAGAIN;
+            return -1;
+        }
+        if (Socket* socket = socket_at(fd)) result = static_cast<Answer>(ours(guard, *socket));
+    }
+    if (result == kToKernel) return kernels();
+    if (result >= 0) return result;
+    errno = static_cast<int>(-result);
+    return -1;
+}
+
+ssize_t receive_or_leave(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
+    return socket.phase() == Phase::Fresh ? kToKernel : receive(guard, socket, pieces, flags);
+}
+
+ssize_t transmit_or_leave(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
+    return socket.phase() == Phase::Fresh ? kToKernel : transmit(guard, socket, pieces, flags);
+}
+
+/// A write to a connection that is over raises SIGPIPE, unless the caller asked not to.
+ssize_t with_sigpipe(ssize_t result, int fd, int flags) {
+    if (result >= 0 || errno != EPIPE || (flags & MSG_NOSIGNAL) != 0) return result;
+    if (fd_table.find(fd) == nullptr) return result;  // the kernel did that itself
+    raise_sigpipe();
+    errno = EPIPE;
+    return result;
+}
+
+iovec piece_of(const void* buffer, std::size_t bytes) {
+    return {.iov_base = const_cast<void*>(buffer), .iov_len = bytes};
+}
+
+bool bad_count(int count) { return count < 0 || count > IOV_MAX; }
+
+int get_status(Socket& socket, int level, int name, void* value, socklen_t* length) {
+    client::Socket* chiru = socket.chiru();
+    if (level == IPPROTO_TCP && chiru != nullptr && socket.phase() == Phase::Live) {
+        if (name == TCP_INFO) return get_tcp_info(socket, value, length);
+        if (name == TCP_MAXSEG) return get_max_segment(socket, value, length);
+    }
+    int status = 0;
+    if (level != SOL_SOCKET) return socket.options().get(level, name, value, length);
+    switch (name) {
+        case SO_ERROR:
+            status = chiru == nullptr ? 0 : socket.channel().take_error(*chiru);
+            break;
+        case SO_TYPE: status = SOCK_STREAM; break;
+        case SO_DOMAIN: status = socket.family(); break;
+        case SO_PROTOCOL: status = IPPROTO_TCP; break;
+        case SO_ACCEPTCONN:
+            status = socket.phase() == Phase::Listening || socket.is_inherited() ? 1 : 0;
+            break;
+        default: return socket.options().get(level, name, value, length);
+    }
+    return store_option(&status, sizeof status, value, length);
+}
+
+}  // namespace
+
+// ---- sockets -------------------------------------------------------------------------------
+
+int socket(int domain, int type, int protocol) {
+    const int fd = real().socket(domain, type, protocol);
+    if (fd < 0 || (domain != AF_INET && domain != AF_INET6)) return fd;
+    if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM) return fd;
+    if (protocol != 0 && protocol != IPPROTO_TCP) return fd;
+    Guard guard;
+    if (!guard) return fd;
+    auto* made = new (std::nothrow) Socket(domain, (type & SOCK_NONBLOCK) != 0);
+    if (made != nullptr && !fd_table.install(fd, *made)) delete made;  // the kernel's, then
+    return fd;
+}
+
+int bind(int fd, const sockaddr* address, socklen_t length) {
+    return dispatch(
+        fd, [&](Guard&, Socket& socket) { return socket.bind(fd, address, length); },
+        [&] { return real().bind(fd, address, length); });
+}
+
+int listen(int fd, int backlog) {
+    return dispatch(
+        fd, [&](Guard&, Socket& socket) { return socket.listen(fd, backlog); },
+        [&] { return real().listen(fd, backlog); });
+}
+
+int connect(int fd, const sockaddr* address, socklen_t length) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) { return socket.connect(guard, fd, address, length); },
+        [&] { return real().connect(fd, address, length); });
+}
+
+int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            return socket.accept(guard, fd, address, length, flags);
+        },
+        [&] { return real().accept4(fd, address, length, flags); });
+}
+
+int shutdown(int fd, int how) {
+    return dispatch(
+        fd,
+        [&](Guard&, Socket& socket) {
+            return socket.phase() == Phase::Fresh ? kToKernel : socket.shutdown(how);
+        },
+        [&] { return real().shutdown(fd, how); });
+}
+
+int getsockname(int fd, sockaddr* address, socklen_t* length) {
+    return dispatch(
+        fd,
+        [&](Guard&, Socket& socket) {
+            if (socket.in_kernel()) return kToKernel;
+            if (address == nullptr || length == nullptr) return -EFAULT;
+            return socket.name(address, length);
+        },
+        [&] { return real().getsockname(fd, address, length); });
+}
+
+int getpeername(int fd, sockaddr* address, socklen_t* length) {
+    return dispatch(
+        fd,
+        [&](Guard&, Socket& socket) {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            if (address == nullptr || length == nullptr) return -EFAULT;
+            return socket.peer(address, length);
+        },
+        [&] { return real().getpeername(fd, address, length); });
+}
+
+int getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            guard.process().process();
+            return get_status(socket, level, name, value, length);
+        },
+        [&] { return real().getsockopt(fd, level, name, value, length); });
+}
+
+int setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
+    return dispatch(
+        fd,
+        [&](Guard&, Socket& socket) {
+            if (socket.in_kernel()) {
+                if (real().setsockopt(fd, level, name, value, length) != 0) return -errno;
+                if (socket.phase() == Phase::Fresh) {
+                    socket.options().remember(level, name, value, length);
+                    return 0;
+                }
+            }
+            const bool open = socket.chiru() != nullptr;
+            return socket.options().set(open ? &socket.channel() : nullptr, socket.chiru(), level,
+                                        name, value, length);
+        },
+        [&] { return real().setsockopt(fd, level, name, value, length); });
+}
+
+// ---- receiving -----------------------------------------------------------------------------
+
+ssize_t read(int fd, void* buffer, std::size_t bytes) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            return receive_or_leave(guard, socket, {&piece, 1}, 0);
+        },
+        [&] { return real().read(fd, buffer, bytes); });
+}
+
+ssize_t readv(int fd, const iovec* pieces, int count) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            if (bad_count(count)) return -EINVAL;
+            return receive_or_leave(guard, socket, {pieces, static_cast<std::size_t>(count)}, 0);
+        },
+        [&] { return real().readv(fd, pieces, count); });
+}
+
+ssize_t recv(int fd, void* buffer, std::size_t bytes, int flags) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            return receive_or_leave(guard, socket, {&piece, 1}, flags);
+        },
+        [&] { return real().recv(fd, buffer, bytes, flags); });
+}
+
+ssize_t recvfrom(int fd, void* buffer, std::size_t bytes, int flags, sockaddr* from,
+                 socklen_t* length) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            const ssize_t got = receive_or_leave(guard, socket, {&piece, 1}, flags);
+            if (got >= 0 && from != nullptr && length != nullptr) *length = 0;  // a stream has none
+            return got;
+        },
+        [&] { return real().recvfrom(fd, buffer, bytes, flags, from, length); });
+}
+
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+    return dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            if (message == nullptr) return -EFAULT;
+            if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
+            const ssize_t got =
+                receive(guard, socket, {message->msg_iov, message->msg_iovlen}, flags);
+            if (got < 0) return got;
+            message->msg_namelen = 0;
+            message->msg_controllen = 0;
+            message->msg_flags = 0;
+            return got;
+        },
+        [&] { return real().recvmsg(fd, message, flags); });
+}
+
+int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
+    if (fd_table.find(fd) == nullptr) return real().recvmmsg(fd, messages, count, flags, timeout);
+    const auto deadline = Deadline::in_timespec(timeout);
+    if (!deadline) {
+        errno = EINVAL;
+        return -1;
+    }
+    unsigned done = 0;
+    while (done < count && (done == 0 || !deadline->passed())) {
+        const bool first = done == 0;
+        const int how = (flags & ~MSG_WAITFORONE) |
+                        (!first && (flags & MSG_WAITFORONE) != 0 ? MSG_DONTWAIT : 0);
+        const ssize_t got = posix::recvmsg(fd, &messages[done].msg_hdr, how);
+        if (got < 0) return first ? -1 : static_cast<int>(done);
+        messages[done++].msg_len = static_cast<unsigned>(got);
+        if (got == 0) break;
+    }
+    return static_cast<int>(done);
+}
+
+// ---- sending -------------------------------------------------------------------------------
+
+ssize_t send(int fd, const void* buffer, std::size_t bytes, int flags) {
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            return transmit_or_leave(guard, socket, {&piece, 1}, flags);
+        },
+        [&] { return real().send(fd, buffer, bytes, flags); });
+    return with_sigpipe(sent, fd, flags);
+}
+
+ssize_t write(int fd, const void* buffer, std::size_t bytes) {
+    if (fd_table.find(fd) == nullptr) [[likely]] return real().write(fd, buffer, bytes);
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            return transmit_or_leave(guard, socket, {&piece, 1}, 0);
+        },
+        [&] { return real().write(fd, buffer, bytes); });
+    return with_sigpipe(sent, fd, 0);
+}
+
+ssize_t writev(int fd, const iovec* pieces, int count) {
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            if (bad_count(count)) return -EINVAL;
+            return transmit_or_leave(guard, socket, {pieces, static_cast<std::size_t>(count)}, 0);
+        },
+        [&] { return real().writev(fd, pieces, count); });
+    return with_sigpipe(sent, fd, 0);
+}
+
+ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to,
+               socklen_t length) {
+    // A connected stream ignores the address; TCP Fast Open, which would use it, is refused.
+    if (fd_table.find(fd) == nullptr) return real().sendto(fd, buffer, bytes, flags, to, length);
+    return posix::send(fd, buffer, bytes, flags);
+}
+
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            if (message == nullptr) return -EFAULT;
+            if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
+            if (message->msg_controllen != 0) return -EINVAL;
+            return transmit(guard, socket, {message->msg_iov, message->msg_iovlen}, flags);
+        },
+        [&] { return real().sendmsg(fd, message, flags); });
+    return with_sigpipe(sent, fd, flags);
+}
+
+int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+    if (fd_table.find(fd) == nullptr) return real().sendmmsg(fd, messages, count, flags);
+    unsigned done = 0;
+    for (; done < count; ++done) {
+        const ssize_t sent = posix::sendmsg(fd, &messages[done].msg_hdr, flags);
+        if (sent < 0) return done == 0 ? -1 : static_cast<int>(done);
+        messages[done].msg_len = static_cast<unsigned>(sent);
+    }
+    return static_cast<int>(done);
+}
+
+ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
+    const ssize_t sent = dispatch(
+        out,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            if (socket.phase() == Phase::Fresh) return kToKernel;
+            return transmit_file(guard, socket, in, offset, bytes);
+        },
+        [&] { return real().sendfile(out, in, offset, bytes); });
+    return with_sigpipe(sent, out, 0);
+}
+
+ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, std::size_t bytes,
+               unsigned flags) {
+    bool ours = false;
+    if (fd_table.find(in) != nullptr || fd_table.find(out) != nullptr) {
+        const Guard guard;
+        ours = guard && (chirus_socket_at(in) != nullptr || chirus_socket_at(out) != nullptr);
+    }
+    if (!ours) return real().splice(in, in_offset, out, out_offset, bytes, flags);
+    errno = EINVAL;  // "the file system does not support splicing": callers then copy
+    return -1;
+}
+
+// ---- epoll ---------------------------------------------------------------------------------
+
+namespace {
+
+Epoll* epoll_at(int fd) {
+    Object* object = fd_table.find(fd);
+    return object != nullptr && object->kind() == Object::Kind::Epoll
+               ? static_cast<Epoll*>(object)
+               : nullptr;
+}
+
+int remember_epoll(int fd) {
+    if (fd < 0) return fd;
+    const Guard guard;
+    if (!guard) return fd;
+    auto* made = new (std::nothrow) Epoll(fd);
+    if (made != nullptr && !fd_table.install(fd, *made)) delete made;
+    return fd;
+}
+
+/// kToKernel if no socket of ours is in the set.
+int wait_mixed(int epoll_fd, epoll_event* events, int room, const Deadline& deadline,
+               const sigset_t* mask) {
+    if (fd_table.find(epoll_fd) == nullptr || room <= 0 || events == nullptr) return kToKernel;
+    int result = 0;
+    {
+        Guard guard;
+        if (!guard) return kToKernel;
+        Epoll* epoll = epoll_at(epoll_fd);
+        if (epoll == nullptr || !epoll->active()) return kToKernel;
+        result = epoll->wait(guard, epoll_fd, events, room, deadline, mask);
+    }
+    if (result >= 0) return result;
+    errno = -result;
+    return -1;
+}
+
+}  // namespace
+
+int epoll_create1(int flags) { return remember_epoll(real().epoll_create1(flags)); }
+int epoll_create(int size) { return remember_epoll(real().epoll_create(size)); }
+
+int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event) {
+    if (fd_table.find(epoll_fd) == nullptr)
+        return real().epoll_ctl(epoll_fd, operation, fd, event);
+    int result = kToKernel;
+    {
+        Guard guard;
+        Epoll* epoll = guard ? epoll_at(epoll_fd) : nullptr;
+        Socket* socket = epoll != nullptr ? socket_at(fd) : nullptr;
+        if (socket != nullptr) result = epoll->control(epoll_fd, operation, fd, *socket, event);
+        else if (epoll != nullptr && operation == EPOLL_CTL_ADD) epoll->kernel_descriptor_added();
+    }
+    if (result == kToKernel) return real().epoll_ctl(epoll_fd, operation, fd, event);
+    if (result == 0) return 0;
+    errno = -result;
+    return -1;
+}
+
+int epoll_pwait(int epoll_fd, epoll_event* events, int room, int milliseconds,
+                const sigset_t* mask) {
+    const int result =
+        fd_table.find(epoll_fd) == nullptr
+            ? kToKernel
+            : wait_mixed(epoll_fd, events, room, Deadline::in_milliseconds(milliseconds), mask);
+    return result == kToKernel ? real().epoll_pwait(epoll_fd, events, room, milliseconds, mask)
+                               : result;
+}
+
+int epoll_wait(int epoll_fd, epoll_event* events, int room, int milliseconds) {
+    return posix::epoll_pwait(epoll_fd, events, room, milliseconds, nullptr);
+}
+
+int epoll_pwait2(int epoll_fd, epoll_event* events, int room, const timespec* timeout,
+                 const sigset_t* mask) {
+    const auto deadline = Deadline::in_timespec(timeout);
+    const int result =
+        deadline ? wait_mixed(epoll_fd, events, room, *deadline, mask) : kToKernel;
+    return result == kToKernel ? real().epoll_pwait2(epoll_fd, events, room, timeout, mask)
+                               : result;
+}
+
+}  // namespace chiru::posix

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libclient/posix/epoll.hpp"
+
+#include "libclient/posix/real.hpp"
+#include "libclient/posix/socket.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+
+namespace chiru::posix {
+
+namespace {
+
+/// A busy set asks the kernel about its part once in so many calls.
+constexpr std::uint32_t kCallsWithoutKernel = 8;
+constexpr std::uint32_t kModes = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;
+constexpr std::uint32_t kExclusiveAllows =
+    EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+
+/// The data of our own descriptors in the program's sets: an address of ours, which no data of
+/// the program's can be by accident.
+alignas(2) const char mark_of_ours[2] = {};
+
+std::uint64_t mark() { return reinterpret_cast<std::uint64_t>(&mark_of_ours[0]); }
+
+}  // namespace
+
+Epoll::~Epoll() {
+    while (Interest* interest = set_.first()) drop(*interest);
+}
+
+void Epoll::last_descriptor_closed() {
+    while (Interest* interest = set_.first()) drop(*interest);
+    if (active_) Process::get().remove_epoll(*this);
+}
+
+// ---- epoll_ctl -----------------------------------------------------------------------------
+
+int Epoll::control(int epoll_fd, int operation, int fd, Socket& socket, epoll_event* event) {
+    fd_ = epoll_fd;
+    if (event == nullptr && operation != EPOLL_CTL_DEL) return -EFAULT;
+    Interest* interest = socket.find_interest(*this, fd);
+    switch (operation) {
+        case EPOLL_CTL_ADD: return interest != nullptr ? -EEXIST : add(fd, socket, *event);
+        case EPOLL_CTL_MOD: return interest == nullptr ? -ENOENT : modify(*interest, *event);
+        case EPOLL_CTL_DEL: return interest == nullptr ? -ENOENT : remove(*interest);
+        default: return -EINVAL;
+    }
+}
+
+int Epoll::add(int fd, Socket& socket, const epoll_event& event) {
+    if ((event.events & EPOLLEXCLUSIVE) != 0 && (event.events & ~kExclusiveAllows) != 0)
+        return -EINVAL;
+    auto* made = new (std::nothrow) Interest;
+    if (made == nullptr) return -ENOMEM;
+    made->epoll = this;
+    made->socket = &socket;
+    made->fd = fd;
+    made->event = event;
+    made->in_kernel = socket.in_kernel();
+    if (made->in_kernel) {
+        epoll_event copy = event;
+        if (real().epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &copy) != 0) {
+            delete made;
+            return -errno;
+        }
+        has_kernel_ = true;
+    }
+    set_.push_back(*made);
+    socket.add_interest(*made);
+    if (socket.phase() == Phase::Fresh) return 0;
+    activate();
+    if ((event.events & EPOLLIN) != 0) socket.show_interest();
+    touch(*made);
+    return 0;
+}
+
+int Epoll::modify(Interest& interest, const epoll_event& event) {
+    if (((interest.event.events | event.events) & EPOLLEXCLUSIVE) != 0) return -EINVAL;
+    if (interest.in_kernel) {
+        epoll_event copy = event;
+        if (real().epoll_ctl(fd_, EPOLL_CTL_MOD, interest.fd, &copy) != 0) return -errno;
+    }
+    interest.event = event;
+    interest.disabled = false;
+    if (interest.socket->phase() == Phase::Fresh) return 0;
+    if ((event.events & EPOLLIN) != 0) interest.socket->show_interest();
+    touch(interest);
+    return 0;
+}
+
+int Epoll::remove(Interest& interest) {
+    int result = 0;
+    if (interest.in_kernel && real().epoll_ctl(fd_, EPOLL_CTL_DEL, interest.fd, nullptr) != 0)
+        result = -errno;
+    drop(interest);
+    return result;
+}
+
+void Epoll::drop(Interest& interest) {
+    ready_.remove(interest);
+    set_.remove(interest);
+    interest.socket->remove_interest(interest);
+    delete &interest;
+}
+
+void Epoll::take_over(Interest& interest, bool keep_in_kernel) {
+    if (interest.in_kernel && !keep_in_kernel) {
+        static_cast<void>(real().epoll_ctl(fd_, EPOLL_CTL_DEL, interest.fd, nullptr));
+        interest.in_kernel = false;
+    }
+    activate();
+    touch(interest);
+}
+
+void Epoll::activate() {
+    if (!active_) {
+        active_ = true;
+        Process::get().add_epoll(*this);
+    }
+    session_came();
+}
+
+void Epoll::session_came() {
+    if (watching_ || Process::get().channel() == nullptr) return;
+    watching_ = true;
+    Process::get().watch(fd_, mark());
+    if (waiters_ != 0) Process::get().wake_sleepers();
+}
+
+void Epoll::session_gone() {
+    if (!watching_) return;
+    Process::get().unwatch(fd_);
+    watching_ = false;
+}
+
+// ---- epoll_wait ----------------------------------------------------------------------------
+
+void Epoll::touch(Interest& interest) {
+    if (interest.disabled || ready_.contains(interest)) return;
+    const std::uint32_t wanted = interest.event.events | EPOLLERR | EPOLLHUP;
+    if ((interest.socket->readiness() & wanted) == 0) return;
+    ready_.push_back(interest);
+    if (waiters_ != 0) Process::get().wake_sleepers();
+}
+
+int Epoll::collect(epoll_event* events, int room) {
+    int count = 0;
+    for (std::size_t left = ready_.size(); left != 0 && count < room; --left) {
+        Interest& interest = *ready_.first();
+        ready_.remove(interest);
+        if (interest.disabled) continue;
+        const std::uint32_t wanted = interest.event.events | EPOLLERR | EPOLLHUP;
+        const std::uint32_t ready = interest.socket->readiness() & wanted & ~kModes;
+        if (ready == 0) continue;
+        events[count].events = ready;
+        events[count].data = interest.event.data;
+        ++count;
+        if ((interest.event.events & EPOLLONESHOT) != 0) interest.disabled = true;
+        else if ((interest.event.events & EPOLLET) == 0) ready_.push_back(interest);
+    }
+    return count;
+}
+
+int Epoll::without_marks(epoll_event* events, int count) {
+    int kept = 0;
+    for (int i = 0; i < count; ++i) {
+        const std::uint64_t data = events[i].data.u64;
+        if (data == mark() + 1) Process::get().check_daemon();
+        if (data != mark() && data != mark() + 1) events[kept++] = events[i];
+    }
+    return kept;
+}
+
+int Epoll::ask_kernel(epoll_event* events, int room) {
+    calls_since_kernel_ = 0;
+    const int count = real().epoll_wait(fd_, events, room, 0);
+    return count <= 0 ? 0 : without_marks(events, count);
+}
+
+/// The kernel's events that ended the sleep, or a negative errno value.
+int Epoll::sleep(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+                 const sigset_t* mask) {
+    const int fd = fd_;
+    const auto limit = deadline.left(guard.process().sleep_limit());
+    guard.give_away();
+    int count = real().epoll_pwait2(fd, events, room, limit ? &*limit : nullptr, mask);
+    if (count < 0 && errno == ENOSYS) {  // before Linux 5.11
+        const auto ms = limit ? std::min<std::int64_t>(
+                                    limit->tv_sec * 1000 + (limit->tv_nsec + 999'999) / 1'000'000,
+                                    INT32_MAX)
+                              : -1;
+        count = real().epoll_pwait(fd, events, room, static_cast<int>(ms), mask);
+    }
+    const int error = count < 0 ? errno : 0;
+    guard.take_back();
+    return error != 0 ? -error : without_marks(events, count);
+}
+
+int Epoll::wait(Guard& guard, int epoll_fd, epoll_event* events, int room,
+                const Deadline& deadline, const sigset_t* mask) {
+    fd_ = epoll_fd;
+    Process& process = guard.process();
+    const Pin pin(*this);
+    int count = 0;
+    ++waiters_;
+    for (;;) {
+        process.process();
+        const bool busy = !ready_.empty();
+        if (has_kernel_ && (++calls_since_kernel_ >= kCallsWithoutKernel || !busy))
+            count = ask_kernel(events, std::max(room / 2, 1));
+        count += collect(events + count, room - count);
+        if (count != 0 || deadline.passed()) break;
+        if (spin(process, [&] { return !ready_.empty(); })) continue;
+        if (!process.before_sleep()) continue;
+        count = sleep(guard, events, room, deadline, mask);
+        process.after_sleep();
+        process.process();
+        const int kernels = std::max(count, 0);
+        const int ours = collect(events + kernels, room - kernels);
+        if (count < 0 && ours == 0) break;
+        count = kernels + ours;
+        if (count != 0) break;
+    }
+    --waiters_;
+    return count;
+}
+
+}  // namespace chiru::posix

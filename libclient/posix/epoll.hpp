@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A set of epoll that holds chiru's sockets beside the kernel's descriptors.
+//
+// The program's epoll descriptor is a real one, and the kernel's descriptors are in it as ever;
+// a set without chiru's sockets is the kernel's alone and its calls go straight there. The first
+// socket of ours activates the set:
+//
+//   kernel set     the program's kernel descriptors, and what wakes us: doorbell, control, nudge
+//   interests      our sockets, each with its events and data
+//   ready list     interests that may have something to tell, the longest waiting first
+//
+// Waiting takes O(ready) from the ready list, as the kernel does it: a level-triggered interest
+// goes back to the list's end while its condition holds, an edge-triggered one waits for the
+// next edge, a one-shot one for EPOLL_CTL_MOD. The kernel's part is asked without waiting, often
+// enough that nobody there starves; and when there is nothing anywhere, one epoll_wait in the
+// kernel sleeps for both.
+#pragma once
+
+#include "base/time.hpp"
+#include "libclient/posix/fd_table.hpp"
+#include "libclient/posix/list.hpp"
+#include "libclient/posix/process.hpp"
+#include "libclient/posix/wait.hpp"
+
+#include <cstdint>
+
+#include <sys/epoll.h>
+
+namespace chiru::posix {
+
+/// One socket in one set under one descriptor: what EPOLL_CTL_ADD made.
+struct Interest {
+    Epoll* epoll = nullptr;
+    Socket* socket = nullptr;
+    int fd = -1;
+    epoll_event event{};     ///< as the program gave it
+    bool disabled = false;   ///< a one-shot that fired
+    bool in_kernel = false;  ///< also in the kernel's set: fresh, or listening in both stacks
+    Link<Interest> in_ready;
+    Link<Interest> in_set;
+    Link<Interest> in_socket;
+};
+
+class Epoll final : public Object {
+public:
+    explicit Epoll(int fd) : Object(Kind::Epoll), fd_(fd) {}
+    ~Epoll() override;
+    void last_descriptor_closed() override;
+
+    /// Does it hold a socket of ours, or did it once? Else it is the kernel's alone.
+    bool active() const { return active_; }
+
+    /// For a socket in the table, through the program's descriptor `epoll_fd`: 0 or a negative
+    /// errno value.
+    int control(int epoll_fd, int operation, int fd, Socket& socket, epoll_event* event);
+    /// A kernel descriptor was added: the kernel's part is worth asking.
+    void kernel_descriptor_added() { has_kernel_ = true; }
+
+    /// The count of events, 0 when the time is up, or a negative errno value. `room` > 0.
+    int wait(Guard& guard, int epoll_fd, epoll_event* events, int room, const Deadline& deadline,
+             const sigset_t* mask);
+
+    /// Something happened to the interest's socket.
+    void touch(Interest& interest);
+    /// Forgets an interest; the kernel's part of it is the kernel's to forget.
+    void drop(Interest& interest);
+    /// The interest's socket turned from the kernel's into chiru's.
+    void take_over(Interest& interest, bool keep_in_kernel);
+
+    /// The session's descriptors, which wake us, come and go.
+    void session_came();
+    void session_gone();
+    /// In a forked child, which shares the kernel's set with its parent: leave it alone.
+    void forget_session() { watching_ = false; }
+
+private:
+    int add(int fd, Socket& socket, const epoll_event& event);
+    int modify(Interest& interest, const epoll_event& event);
+    int remove(Interest& interest);
+    void activate();
+    int collect(epoll_event* events, int room);
+    int ask_kernel(epoll_event* events, int room);
+    int sleep(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+              const sigset_t* mask);
+    /// Takes out what only woke us.
+    int without_marks(epoll_event* events, int count);
+
+    int fd_;  ///< the program's, as it used it last
+    bool active_ = false;
+    bool watching_ = false;
+    bool has_kernel_ = false;
+    std::uint32_t waiters_ = 0;
+    std::uint32_t calls_since_kernel_ = 0;
+    List<Interest, &Interest::in_ready> ready_;
+    List<Interest, &Interest::in_set> set_;
+};
+
+}  // namespace chiru::posix

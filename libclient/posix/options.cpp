@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libclient/posix/options.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+namespace chiru::posix {
+
+namespace {
+
+using shm::ConnectionOption;
+
+/// An integer-valued option. `option` 0: it means nothing to the stack and is only kept.
+struct Row {
+    OptionRow row;
+    int level;
+    int name;
+    ConnectionOption option;
+    int initial;
+    int lowest;
+    int highest;
+    bool is_flag;
+};
+
+constexpr Row flag(OptionRow row, int level, int name, ConnectionOption option, int initial = 0) {
+    return {row, level, name, option, initial, 0, 0, true};
+}
+constexpr Row number(OptionRow row, int level, int name, ConnectionOption option, int initial,
+                     int lowest, int highest) {
+    return {row, level, name, option, initial, lowest, highest, false};
+}
+
+constexpr ConnectionOption kKept{};
+constexpr int kMaxBuffer = 1 << 30;
+constexpr int kKernelReceiveBuffer = 131'072;  // what Linux answers by default
+constexpr int kKernelSendBuffer = 16'384;
+
+using R = OptionRow;
+using C = ConnectionOption;
+constexpr Row kRows[] = {
+    flag(R::NoDelay, IPPROTO_TCP, TCP_NODELAY, C::NoDelay),
+    flag(R::Cork, IPPROTO_TCP, TCP_CORK, C::Cork),
+    flag(R::KeepAlive, SOL_SOCKET, SO_KEEPALIVE, C::KeepAlive),
+    number(R::KeepIdle, IPPROTO_TCP, TCP_KEEPIDLE, C::KeepIdle, 7200, 1, 32'767),
+    number(R::KeepInterval, IPPROTO_TCP, TCP_KEEPINTVL, C::KeepInterval, 75, 1, 32'767),
+    number(R::KeepCount, IPPROTO_TCP, TCP_KEEPCNT, C::KeepCount, 9, 1, 127),
+    number(R::UserTimeout, IPPROTO_TCP, TCP_USER_TIMEOUT, C::UserTimeout, 0, 0, 0x7fff'ffff),
+    flag(R::QuickAck, IPPROTO_TCP, TCP_QUICKACK, C::QuickAck, 1),
+    number(R::ReceiveBuffer, SOL_SOCKET, SO_RCVBUF, C::ReceiveBuffer, kKernelReceiveBuffer, 0,
+           kMaxBuffer),
+    number(R::SendBuffer, SOL_SOCKET, SO_SNDBUF, C::SendBuffer, kKernelSendBuffer, 0, kMaxBuffer),
+    number(R::MaxSegment, IPPROTO_TCP, TCP_MAXSEG, C::MaxSegment, 536, 88, 32'767),
+    number(R::TypeOfService, IPPROTO_IP, IP_TOS, C::TypeOfService, 0, 0, 255),
+    number(R::TrafficClass, IPPROTO_IPV6, IPV6_TCLASS, C::TypeOfService, 0, 0, 255),
+    number(R::TimeToLive, IPPROTO_IP, IP_TTL, C::TimeToLive, 64, 1, 255),
+    number(R::HopLimit, IPPROTO_IPV6, IPV6_UNICAST_HOPS, C::TimeToLive, 64, 1, 255),
+    flag(R::ReuseAddress, SOL_SOCKET, SO_REUSEADDR, kKept),
+    flag(R::ReusePort, SOL_SOCKET, SO_REUSEPORT, kKept),
+    flag(R::V6Only, IPPROTO_IPV6, IPV6_V6ONLY, kKept),
+};
+static_assert(std::size(kRows) == static_cast<std::size_t>(OptionRow::Count));
+
+const Row* find_row(int level, int name) {
+    const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& each) {
+        return each.level == level && each.name == name;
+    });
+    return row == std::end(kRows) ? nullptr : row;
+}
+
+constexpr std::size_t place(OptionRow row) { return static_cast<std::size_t>(row); }
+constexpr bool is_buffer(OptionRow row) { return row == R::ReceiveBuffer || row == R::SendBuffer; }
+
+}  // namespace
+
+int store_option(const void* value, std::size_t bytes, void* room, socklen_t* length) {
+    if (length == nullptr || (room == nullptr && *length != 0)) return -EFAULT;
+    const std::size_t fits = std::min<std::size_t>(*length, bytes);
+    if (fits != 0) std::memcpy(room, value, fits);
+    *length = static_cast<socklen_t>(fits);
+    return 0;
+}
+
+Options::Options() {
+    for (const Row& row : kRows) values_[place(row.row)] = row.initial;
+}
+
+int Options::set(client::Channel* channel, client::Socket* socket, int level, int name,
+                 const void* value, socklen_t length) {
+    if (value == nullptr) return -EFAULT;
+    if (level == SOL_SOCKET && name == SO_RCVTIMEO)
+        return set_timeout(receive_timeout_, value, length);
+    if (level == SOL_SOCKET && name == SO_SNDTIMEO)
+        return set_timeout(send_timeout_, value, length);
+    if (level == SOL_SOCKET && name == SO_LINGER) {
+        if (length < sizeof linger_) return -EINVAL;
+        std::memcpy(&linger_, value, sizeof linger_);
+        return 0;
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+        const int error = set_congestion(value, length);
+        if (error == 0 && socket != nullptr) apply(*channel, *socket);
+        return error;
+    }
+    const Row* row = find_row(level, name);
+    if (row == nullptr) return -ENOPROTOOPT;
+    if (length < sizeof(int)) return -EINVAL;
+    int number = 0;
+    std::memcpy(&number, value, sizeof number);
+    if (row->is_flag) number = number != 0 ? 1 : 0;
+    else if (is_buffer(row->row)) number = std::clamp(number, 1'152, row->highest);
+    else if (number < row->lowest || number > row->highest) return -EINVAL;
+    if (socket != nullptr && row->option != kKept) {
+        const auto done = channel->set_option(*socket, row->option,
+                                              static_cast<std::uint64_t>(number));
+        if (!done) return -done.error();
+    }
+    // Linux answers twice of what was asked for, for its own bookkeeping; programs expect it.
+    values_[place(row->row)] = is_buffer(row->row) ? 2 * number : number;
+    set_ |= 1U << place(row->row);
+    return 0;
+}
+
+void Options::remember(int level, int name, const void* value, socklen_t length) {
+    static_cast<void>(set(nullptr, nullptr, level, name, value, length));
+}
+
+void Options::apply(client::Channel& channel, client::Socket& socket) const {
+    for (const Row& row : kRows) {
+        if (row.option == kKept || (set_ & (1U << place(row.row))) == 0) continue;
+        const int number = values_[place(row.row)] / (is_buffer(row.row) ? 2 : 1);
+        static_cast<void>(channel.set_option(socket, row.option,
+                                             static_cast<std::uint64_t>(number)));
+    }
+    if (congestion_set_)
+        static_cast<void>(
+            channel.set_option(socket, ConnectionOption::CongestionControl, congestion_));
+}
+
+int Options::get(int level, int name, void* value, socklen_t* length) const {
+    if (level == SOL_SOCKET && name == SO_LINGER)
+        return store_option(&linger_, sizeof linger_, value, length);
+    if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO)) {
+        const Micros timeout = name == SO_RCVTIMEO ? receive_timeout_ : send_timeout_;
+        const timeval time{.tv_sec = timeout.count() / 1'000'000,
+                           .tv_usec = timeout.count() % 1'000'000};
+        return store_option(&time, sizeof time, value, length);
+    }
+    if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+        const bool reno = congestion_ == static_cast<std::uint8_t>(shm::CongestionAlgorithm::Reno);
+        char text[16] = {};
+        std::strcpy(text, reno ? "reno" : "cubic");
+        return store_option(text, sizeof text, value, length);
+    }
+    const Row* row = find_row(level, name);
+    if (row == nullptr) return -ENOPROTOOPT;
+    return store_option(&values_[place(row->row)], sizeof(int), value, length);
+}
+
+int Options::set_timeout(Micros& timeout, const void* value, socklen_t length) {
+    timeval time{};
+    if (length < sizeof time) return -EINVAL;
+    std::memcpy(&time, value, sizeof time);
+    if (time.tv_usec < 0 || time.tv_usec >= 1'000'000) return -EDOM;
+    // A negative time was once "for ever" and Linux keeps it as "at once"; a microsecond is.
+    timeout = time.tv_sec < 0 ? Micros(1) : Micros(time.tv_sec * 1'000'000 + time.tv_usec);
+    return 0;
+}
+
+int Options::set_congestion(const void* value, socklen_t length) {
+    const auto* text = static_cast<const char*>(value);
+    const std::string_view name(text, strnlen(text, length));
+    using enum shm::CongestionAlgorithm;
+    if (name != "cubic" && name != "reno") return -ENOENT;
+    congestion_ = static_cast<std::uint8_t>(name == "cubic" ? Cubic : Reno);
+    congestion_set_ = true;
+    return 0;
+}
+
+}  // namespace chiru::posix

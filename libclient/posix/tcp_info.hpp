@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TCP_INFO and TCP_MAXSEG from the stack's own record of a connection.
+#pragma once
+
+#include "libclient/posix/socket.hpp"
+
+#include <sys/socket.h>
+
+namespace chiru::posix {
+
+/// Both: 0 or a negative errno value, as getsockopt().
+int get_tcp_info(Socket& socket, void* value, socklen_t* length);
+int get_max_segment(Socket& socket, void* value, socklen_t* length);
+
+}  // namespace chiru::posix
