@@ -8,7 +8,11 @@ namespace chiru::client {
 Result<shm::BindReply, int> Listeners::bind(const Endpoint& local, std::uint32_t bind_flags) {
     const std::lock_guard lock(mutex_);
     Result<shm::BindReply, int> reply = session_->bind(local, bind_flags);
-    if (reply) shared_[static_cast<std::uint32_t>(reply->listener)] = {.reply = *reply, .holders = 1};
+    if (!reply) return reply;
+    // With kBindReusePort the daemon may name a listener that we hold already.
+    Shared& shared = shared_[static_cast<std::uint32_t>(reply->listener)];
+    shared.reply = *reply;
+    ++shared.holders;
     return reply;
 }
 

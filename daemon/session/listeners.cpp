@@ -39,7 +39,6 @@ Listeners::Holder* Listeners::Listener::holder(SessionIndex session) {
 Listeners::Holder& Listeners::Listener::hold(SessionIndex session) {
     Holder* known = holder(session);
     if (known == nullptr) known = &holders.emplace_back(Holder{.session = session});
-    ++known->count;
     return *known;
 }
 
@@ -57,7 +56,7 @@ std::uint32_t Listeners::held_by(SessionIndex session) const {
     std::uint32_t count = 0;
     for (const auto& [id, listener] : listeners_)
         for (const Holder& holder : listener.holders)
-            if (holder.session == session) count += holder.count;
+            if (holder.session == session) ++count;
     return count;
 }
 
@@ -193,7 +192,7 @@ Result<Orders, int> Listeners::unbind(SessionIndex session, shm::ListenerId id) 
     Listener* listener = find_held(session, id);
     if (listener == nullptr) return std::unexpected(EBADF);
     Orders orders;
-    if (--listener->holder(session)->count == 0) leave(*listener, session, orders);
+    leave(*listener, session, orders);
     return orders;
 }
 

@@ -12,7 +12,8 @@
 //
 // A listener may have several holders: processes that inherited it (adopt), or that bound the same
 // name with kBindReusePort. They share one listener, and each gets connections as it asks for them.
-// It ends with its last holder.
+// It ends with its last holder. A session holds a listener once, however often it binds or adopts
+// it; how many of its sockets stand behind that, it counts itself.
 #pragma once
 
 #include "base/address.hpp"
@@ -68,7 +69,6 @@ public:
 private:
     struct Holder {
         SessionIndex session = 0;
-        std::uint32_t count = 0;  ///< how often it bound or adopted it
         bool listening = false;
     };
     struct Listener {
