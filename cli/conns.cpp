@@ -87,8 +87,9 @@ constexpr std::array kSortKeys{
     SortKey{"cwnd", [](const ConnectionInfo& c) { return std::uint64_t{c.cwnd_bytes}; }},
     SortKey{"unread", [](const ConnectionInfo& c) { return std::uint64_t{c.unread_bytes}; }},
     SortKey{"unsent", [](const ConnectionInfo& c) { return std::uint64_t{c.unsent_bytes}; }},
-    // The oldest first: the opposite of the moment it was opened at.
-    SortKey{"age", [](const ConnectionInfo& c) { return ~static_cast<std::uint64_t>(c.opened_us); }},
+    // The oldest first: what was opened at the smallest time has the largest complement.
+    SortKey{"age",
+            [](const ConnectionInfo& c) { return ~static_cast<std::uint64_t>(c.opened_us); }},
 };
 
 /// The largest first, as far as the limit goes.

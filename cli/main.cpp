@@ -133,7 +133,7 @@ void describe_stats(CLI::App& stats, Arguments& arguments) {
 
 void describe_conns(CLI::App& conns, Arguments& arguments) {
     ConnsOptions& options = arguments.conns;
-    conns.add_option("-s,--state", options.states, "only in these states, like established,time-wait")
+    conns.add_option("-s,--state", options.states, "only in these, like established,time-wait")
         ->delimiter(',');
     conns.add_flag("-l,--listen", options.listeners_only, "listeners only");
     conns.add_option("-p,--port", options.port, "only with this port, local or remote");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// chiructl neigh: what each shard knows of its neighbours (ARP and ND), as ip-neighbour(8) shows it.
+// chiructl neigh: what each shard knows of its neighbours (ARP and ND), like ip-neighbour(8).
 #include "cli/commands.hpp"
 #include "cli/json.hpp"
 #include "cli/table.hpp"

@@ -74,7 +74,8 @@ Node shard_node(const View& view, const Census& census,
     }
     if (idle != 0) {
         const char* which = node.children.empty() ? "" : " more";
-        node.children.push_back({counted(idle, "channel") + which + " without connections here", {}});
+        const std::string text = counted(idle, "channel") + which + " without connections here";
+        node.children.push_back({text, {}});
     }
     return node;
 }

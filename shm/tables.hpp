@@ -140,7 +140,8 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint64_t reserved2 = 0;
 };
 static_assert(std::is_trivially_copyable_v<ConnectionInfo>);
-static_assert(offsetof(ConnectionInfo, snd_una) == 64 && offsetof(ConnectionInfo, rx_segments) == 128);
+static_assert(offsetof(ConnectionInfo, snd_una) == 64);
+static_assert(offsetof(ConnectionInfo, rx_segments) == 128);
 static_assert(sizeof(ConnectionInfo) == 256);
 
 struct alignas(kCacheLine) ListenerInfo {
@@ -159,7 +160,15 @@ struct alignas(kCacheLine) ListenerInfo {
 static_assert(std::is_trivially_copyable_v<ListenerInfo> && sizeof(ListenerInfo) == 64);
 
 /// RFC 4861 §7.3.2; ARP entries use the same states.
-enum class NeighborState : std::uint8_t { Free = 0, Incomplete, Reachable, Stale, Delay, Probe, Failed };
+enum class NeighborState : std::uint8_t {
+    Free = 0,
+    Incomplete,
+    Reachable,
+    Stale,
+    Delay,
+    Probe,
+    Failed,
+};
 
 struct alignas(kCacheLine) NeighborInfo {
     IpAddress address;

@@ -30,7 +30,8 @@ Machine::Machine() : directory_(std::make_unique<shm::Directory>()) {
         header->connections = {kHeaderBytes, kStride, kConnections};
         header->listeners = {kListenersAt, sizeof(shm::ListenerInfo), kListeners};
         header->neighbors = {kNeighborsAt, sizeof(shm::NeighborInfo), kNeighbors};
-        for (std::size_t i = 0; i < kConnections; ++i) new (&connection(shard, i)) shm::ConnectionInfo;
+        for (std::size_t i = 0; i < kConnections; ++i)
+            new (&connection(shard, i)) shm::ConnectionInfo;
         for (std::size_t i = 0; i < kListeners; ++i) new (&listener(shard, i)) shm::ListenerInfo;
         for (std::size_t i = 0; i < kNeighbors; ++i) new (&neighbor(shard, i)) shm::NeighborInfo;
     }

@@ -60,7 +60,8 @@ TEST_CASE("JSON is valid whatever the text is", "[cli]") {
     json.end_object();
     CHECK(out == "{\"quote\\\"\":\"a\\\\b\\u000a\\u0001\","
                  "\"utf8\":\"\xc3\xa9 \\ufffd \\ufffd\\ufffd \\ufffd\\ufffd\\ufffd\","
-                 "\"number\":-5,\"yes\":true,\"ratio\":0.5,\"infinite\":null,\"list\":[1,[],null]}");
+                 "\"number\":-5,\"yes\":true,\"ratio\":0.5,\"infinite\":null,"
+                 "\"list\":[1,[],null]}");
 }
 
 TEST_CASE("columns are as wide as their widest cell, and lines end without blanks", "[cli]") {
