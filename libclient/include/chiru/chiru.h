@@ -74,7 +74,7 @@ CHIRU_API int chiru_attach(const char *path, const char *program, chiru_session 
  * connections are reset and its listeners closed. NULL is allowed. */
 CHIRU_API void chiru_detach(chiru_session *session);
 
-/* Opens a channel. Blocks for the answer. -ENOSPC: the daemon's limit is reached. */
+/* Opens a channel. Blocks for the answer. -EMFILE: the session may have no more; -ENFILE: the daemon. */
 CHIRU_API int chiru_channel_create(chiru_session *session, chiru_channel **channel);
 
 /* Ends the channel and its sockets; open connections are reset, so close them first and poll until
