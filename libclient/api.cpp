@@ -138,6 +138,10 @@ int chiru_attach(const char* path, const char* program, chiru_session** session)
 
 void chiru_detach(chiru_session* session) { delete session; }
 
+int chiru_daemon_pid(chiru_session* session) {
+    return session == nullptr ? -EINVAL : session->session->directory().daemon_pid;
+}
+
 int chiru_channel_create(chiru_session* session, chiru_channel** channel) {
     if (session == nullptr || channel == nullptr) return -EINVAL;
     return guarded([&] {

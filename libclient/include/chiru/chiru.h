@@ -74,6 +74,9 @@ CHIRU_API int chiru_attach(const char *path, const char *program, chiru_session 
  * connections are reset and its listeners closed. NULL is allowed. */
 CHIRU_API void chiru_detach(chiru_session *session);
 
+/* The daemon's process id, for people and tools. */
+CHIRU_API int chiru_daemon_pid(chiru_session *session);
+
 /* Opens a channel. Blocks for the answer. -EMFILE: the session may have no more; -ENFILE: the daemon. */
 CHIRU_API int chiru_channel_create(chiru_session *session, chiru_channel **channel);
 
