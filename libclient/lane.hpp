@@ -40,7 +40,8 @@ struct Channel::Lane {
     std::deque<shm::Submission> backlog;
     std::array<shm::Completion, kBurst> burst;
 
-    bool has_room() { return backlog.empty() && submissions.room() > 1; }
+    /// For payload, and for the releases that go ahead of it?
+    bool has_room() { return backlog.empty() && submissions.has_room(2); }
 };
 
 /// A channel's part in a listener.

@@ -56,10 +56,10 @@ public:
         return count;
     }
 
-    /// How many elements push() would take now, at least; looks afresh only when it knows of none.
-    std::size_t room() {
-        if (Ring::kSlots == head_ - known_tail_) refresh();
-        return Ring::kSlots - (head_ - known_tail_);
+    /// Would push() take that many now?
+    bool has_room(std::uint32_t count) {
+        if (Ring::kSlots - (head_ - known_tail_) < count) refresh();
+        return Ring::kSlots - (head_ - known_tail_) >= count;
     }
 
     /// The consumer published a position no correct consumer can reach. Drop the peer.

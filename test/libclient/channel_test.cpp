@@ -206,6 +206,17 @@ TEST_CASE("a full ring refuses payload, keeps everything else, and loses nothing
     CHECK(b.daemon.silent());
 }
 
+TEST_CASE("a ring that is emptied all the time never looks full", "[client]") {
+    Bench b;
+    Socket& socket = b.daemon.connected(*b.channel, kFirst);
+    for (std::uint32_t i = 0; i < 3 * shm::SubmissionRing::kSlots; ++i) {
+        REQUIRE(b.channel->send(socket, bytes_of("z")) == 1);
+        b.daemon.take(SubmissionOp::Send);
+        b.daemon.complete(FakeDaemon::sent(kFirst, 1));
+        b.channel->process();
+    }
+}
+
 TEST_CASE("a program's buffer goes to many sockets and is free when all have sent it", "[client]") {
     Bench b(1, kTxBlockBytes);
     Socket& one = b.daemon.connected(*b.channel, kFirst);
