@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a transport asks of the layers below it, and what it is told by them. ip/ implements Lower;
-// tcp/ implements Upper. Neither includes the other.
+// tcp/ implements Upper. tcp/ does not know ip/; ip/ knows of tcp/ only the engine it feeds.
 #pragma once
 
 #include "base/address.hpp"

@@ -7,7 +7,6 @@
 #include "stack/wire/checksum.hpp"
 #include "stack/wire/icmpv4.hpp"
 #include "stack/wire/tcp.hpp"
-#include "stack/wire/udp.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -179,28 +178,6 @@ Network::Fate Network::echo(const Packet& packet, std::uint8_t reply_type,
     control_.push(index, false);
     counters_.add(Counter::IcmpEchoReplies);
     return {Counter::InAccepted, true};
-}
-
-Network::Fate Network::receive_udp(const Packet& packet, Instant now) {
-    const auto udp = read_header<wire::UdpHeader>(packet.l4);
-    if (!udp || udp->length < sizeof(wire::UdpHeader) || udp->length > packet.l4_bytes)
-        return {Counter::InMalformed};
-    const bool vouched = packet.frame != nullptr && (packet.frame->flags & kRxL4ChecksumGood) != 0;
-    if (udp->checksum == 0) {
-        if (packet.source.is_v6()) return {Counter::InBadChecksum};  // RFC 8200 §8.1
-    } else if (!vouched) {
-        Packet exact = packet;  // behind UDP's own length may be padding
-        if (packet.chain == kNoPiece) exact.l4 = packet.l4.first(udp->length);
-        if (packet.chain == kNoPiece) exact.l4_bytes = udp->length;
-        if (transport_checksum(exact, true) != 0) return {Counter::InBadChecksum};
-    }
-    const bool v4 = packet.source.is_v4();
-    const bool kept =
-        v4 ? send_error(packet, static_cast<std::uint8_t>(Icmpv4Type::Unreachable),
-                        wire::kIcmpv4PortUnreachable, 0, now)
-           : send_error(packet, static_cast<std::uint8_t>(Icmpv6Type::Unreachable),
-                        wire::kIcmpv6PortUnreachable, 0, now);
-    return {Counter::InNoSocket, kept};
 }
 
 bool Network::may_answer_with_error(const Packet& packet) const {

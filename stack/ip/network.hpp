@@ -8,6 +8,7 @@
 //   whole.cpp      what becomes of a datagram that was put together from fragments
 //   arp.cpp  discovery.cpp  routers.cpp   who has which address; routers and their prefixes
 //   icmp.cpp       echo, errors in both directions
+//   udp.cpp        nobody listens, and is told so
 //   output.cpp     class Lower: routes, headers, fragments
 //   network.cpp    timers, and what is sent
 //
@@ -160,7 +161,6 @@ private:
     // icmp.cpp
     Fate receive_icmpv4(const Packet& packet, Instant now);
     Fate receive_icmpv6(const Packet& packet, Instant now);
-    Fate receive_udp(const Packet& packet, Instant now);
     Fate echo(const Packet& packet, std::uint8_t reply_type, std::uint16_t checksum);
     Fate receive_error(const IpAddress& source, std::uint8_t protocol,
                        std::span<const std::byte> l4, tcp::IcmpError error, Instant now);
@@ -171,6 +171,9 @@ private:
     bool send_error(const Packet& packet, std::uint8_t type, std::uint8_t code,
                     std::uint32_t word, Instant now);
     bool may_answer_with_error(const Packet& packet) const;
+
+    // udp.cpp
+    Fate receive_udp(const Packet& packet, Instant now);
 
     // output.cpp
     void fill_path(Path& path, const NextHop& hop, const IpAddress& remote, Instant now) const;

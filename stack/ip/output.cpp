@@ -123,7 +123,8 @@ BeginResult Network::begin(TxFrame& frame, Path& path, const IpAddress& local,
 }
 
 void Network::write_link(TxFrame& frame, const Path& path, bool v4) {
-    const be16 type = static_cast<std::uint16_t>(v4 ? wire::EtherType::Ipv4 : wire::EtherType::Ipv6);
+    const be16 type =
+        static_cast<std::uint16_t>(v4 ? wire::EtherType::Ipv4 : wire::EtherType::Ipv6);
     const Interface& interface = interfaces_[path.interface];
     frame.flags = v4 ? 0 : kTxIpv6;
     frame.vlan_tci = 0;

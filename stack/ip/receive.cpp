@@ -108,8 +108,8 @@ Network::Fate Network::receive_v4(const RxFrame& frame, const Interface& interfa
     const IpAddress source = IpAddress::v4(header.source);
     const IpAddress destination = IpAddress::v4(header.destination);
     const LocalAddress* ours = interfaces_.find(destination);
-    const bool group = ours == nullptr &&
-                       (destination.is_multicast() || interfaces_.is_broadcast(interface, destination));
+    const bool group = ours == nullptr && (destination.is_multicast() ||
+                                           interfaces_.is_broadcast(interface, destination));
     if (ours == nullptr && !group) return ended(Counter::InNotForUs);
     if (!plausible_source_v4(interface, source, local)) return ended(Counter::InImpossible);
     if (!local && destination.is_loopback()) return ended(Counter::InImpossible);

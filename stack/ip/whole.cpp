@@ -99,11 +99,9 @@ void Network::receive_whole_tcp(const Packet& packet, Instant now) {
         return;
     }
     const PieceHeader repeated = make_piece_header(packet.l4);
-    const std::uint32_t group =
-        static_cast<std::uint32_t>(flow_group(flow_hash(Endpoint{packet.source, header->source_port},
-                                                        Endpoint{packet.destination,
-                                                                 header->destination_port})));
-    const bool ours = flow_map_[group] == shard_;
+    const std::uint32_t hash = flow_hash(Endpoint{packet.source, header->source_port},
+                                         Endpoint{packet.destination, header->destination_port});
+    const bool ours = flow_map_[flow_group(hash)] == shard_;
     const std::size_t first_bytes = header->length_bytes();
     std::uint32_t text_before = 0;
     for (std::uint32_t piece = packet.chain; piece != kNoPiece;) {

@@ -25,7 +25,8 @@ Bytes pattern(std::size_t bytes) {
 
 Bytes ethernet(const Link& link, wire::EtherType type, const Bytes& payload) {
     if (link.vlan == 0)
-        return as_bytes(wire::EthernetHeader{link.to, link.from, static_cast<std::uint16_t>(type)}) +
+        return as_bytes(wire::EthernetHeader{link.to, link.from,
+                                             static_cast<std::uint16_t>(type)}) +
                payload;
     return as_bytes(wire::EthernetHeader{link.to, link.from, std::uint16_t{0x8100}}) +
            as_bytes(wire::VlanTag{link.vlan, static_cast<std::uint16_t>(type)}) + payload;

@@ -4,6 +4,7 @@
 #include "stack/wire/icmpv6.hpp"
 
 #include <catch2/catch.hpp>
+#include <sanitizer/asan_interface.h>
 
 #include <algorithm>
 #include <cstring>
@@ -33,6 +34,8 @@ Host::Host(StackConfig config)
       tables_(ip::Network::tables_bytes(config_) + kNoSharing) {
     recorded() = {};
     for (std::size_t i = 0; i < kSlots; ++i) free_.insert(i * kSlotBytes);
+    // Sanitizers then see every byte read beyond a frame, or after its slot was given back.
+    ASAN_POISON_MEMORY_REGION(arena_.data(), arena_.size());
     void* at = tables_.data();
     std::size_t space = tables_.size();
     auto* tables = region_ = static_cast<std::byte*>(
@@ -45,7 +48,7 @@ Host::Host(StackConfig config)
     network_->attach(*tcp_);
 }
 
-Host::~Host() = default;
+Host::~Host() { ASAN_UNPOISON_MEMORY_REGION(arena_.data(), arena_.size()); }
 
 RxFrame Host::place(const Bytes& frame, std::uint16_t flags) {
     REQUIRE(!free_.empty());
@@ -53,6 +56,7 @@ RxFrame Host::place(const Bytes& frame, std::uint16_t flags) {
     free_.erase(free_.begin());
     taken_.insert(slot);
     const std::uint64_t offset = slot + 128;
+    ASAN_UNPOISON_MEMORY_REGION(arena_.data() + offset, frame.size());
     std::memcpy(arena_.data() + offset, frame.data(), frame.size());
     return {.data = arena_.data() + offset,
             .slice = {.offset = offset, .length = static_cast<std::uint32_t>(frame.size())},
@@ -65,6 +69,7 @@ void Host::release(std::span<const shm::Slice> slots) {
         const std::uint64_t slot = slice.offset / kSlotBytes * kSlotBytes;
         REQUIRE(taken_.erase(slot) == 1);
         free_.insert(slot);
+        ASAN_POISON_MEMORY_REGION(arena_.data() + slot, kSlotBytes);
     }
 }
 

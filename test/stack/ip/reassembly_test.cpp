@@ -189,8 +189,9 @@ TEST_CASE("Many peers that flood fragments stay within the bound of all", "[ip]"
     std::mt19937 random(5);
     for (int i = 0; i < 5000; ++i) {
         const std::size_t at = random() % 1000 * 8;
+        const auto peer = static_cast<std::uint32_t>(0x0a07'0010 + random() % 200);
         host.receive(fragment(whole, at, at + 8, static_cast<std::uint16_t>(random() % 8),
-                              IpAddress::v4(static_cast<std::uint32_t>(0x0a07'0010 + random() % 200))));
+                              IpAddress::v4(peer)));
         REQUIRE(host.held_slots() <= 512);
     }
     host.advance(60s);

@@ -82,7 +82,8 @@ TEST_CASE("An advertised prefix gives an address, a route and a router", "[ip][r
     CHECK(host.network().route(test::ip("2001:db8::77"), {}));
     REQUIRE(host.neighbor(kRouter) != nullptr);
     CHECK(host.neighbor(kRouter)->info.mac == test::mac(1));
-    for (const Bytes& frame : host.sent()) CHECK(frame[54] != std::byte{133});
+    for (const Bytes& frame : host.sent())
+        CHECK((frame.size() != 70 || frame[54] != std::byte{133}));
 }
 
 TEST_CASE("An address ages: deprecated, then gone; so does its router", "[ip][rfc4862]") {
