@@ -94,7 +94,7 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint32_t session = 0;    ///< the owner; 0 for none (an orphan that finishes)
     std::uint16_t channel = 0;
     std::uint16_t interface = 0;
-    std::uint32_t reserved0 = 0;
+    std::uint32_t flags = 0;      ///< the stack's own bits
     std::uint64_t user = 0;       ///< the client's word, echoed in completions
 
     // -- line 1: what every segment touches
@@ -135,9 +135,10 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint16_t timeouts = 0;  ///< in a row, without progress
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
     std::uint8_t recovery = 0;    ///< 0 open, 1 fast recovery, 2 after a timeout
-    std::uint16_t reserved1 = 0;
+    std::uint16_t error = 0;      ///< errno of a connection that failed
     std::uint32_t dup_acks = 0;
-    std::uint64_t reserved2 = 0;
+    std::uint32_t max_snd_wnd = 0;  ///< the largest window the peer ever offered
+    std::uint32_t sent_bytes = 0;   ///< acknowledged, and not yet given back to the client
 };
 static_assert(std::is_trivially_copyable_v<ConnectionInfo>);
 static_assert(offsetof(ConnectionInfo, snd_una) == 64);

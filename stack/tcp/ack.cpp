@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The fifth step for an ACK that may be believed (RFC 9293 §3.10.7.4; RFC 7323, 2018): what it
+// says is digested once, into an AckReport that recovery and congestion control read.
+#include "stack/tcp/machine.hpp"
+
+#include "stack/tcp/rtt.hpp"
+#include "stack/wire/tcp.hpp"
+
+namespace chiru::tcp {
+
+using shm::Counter;
+
+namespace {
+
+std::uint32_t low_us(Instant now) {
+    return static_cast<std::uint32_t>(now.time_since_epoch().count());
+}
+
+}  // namespace
+
+void Machine::process_ack(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    AckReport report;
+    report.now = a.now;
+    report.in_flight_bytes = c.pipe_bytes();
+    report.cwnd_limited = c.has(kCwndLimited);
+
+    const std::uint32_t window_before = c.info.snd_wnd;
+    const Seq una_before = c.snd_una();
+    update_window(c, seg, a.self);
+    if (seg.sack_count > 0 && c.negotiated(shm::kNegotiatedSack))
+        report.sacked_bytes = read_sack(c, seg, a.now);
+
+    if (seg.ack > una_before) {
+        report.acked_bytes = static_cast<std::uint32_t>(seg.ack - una_before);
+        land_acknowledged(c, seg.ack, a.now);
+        c.info.snd_una = seg.ack.raw();
+        c.info.timeouts = 0;
+        reclaim(c, a.self);
+        lower_.confirm(c.path, a.now);
+    }
+    // RFC 5681 §2: a duplicate ACK says the same again, while something is outstanding.
+    const bool duplicate = seg.ack == una_before && c.outstanding_bytes() > 0 && seg.text.empty() &&
+                           !seg.has(wire::kFin) && window_before == c.info.snd_wnd;
+    report.smoothed_rtt = Micros(c.info.srtt_us);
+    if (report.acked_bytes > 0 || report.sacked_bytes > 0 || duplicate)
+        recover(c, report, duplicate, seg);
+    if (report.acked_bytes > 0) {
+        arm_retransmit(c, a.now);
+        if (c.has(kFinSent) && c.snd_una() == c.snd_end() + 1) fin_acknowledged(c, a.self, a.now);
+        if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
+    }
+    if (c.unsent_bytes() > 0 || c.lost_bytes > 0 || (c.has(kFinQueued) && !c.has(kFinSent)))
+        mark_output(c, a.self);
+}
+
+// The segment with the newest text, or of equal text the newest ACK, tells the window; an older
+// one that was overtaken does not.
+void Machine::update_window(Connection& c, const Segment& seg, Index self) {
+    if (seg.ack < c.snd_una()) return;
+    const Seq wl1(c.info.snd_wl1), wl2(c.info.snd_wl2);
+    if (!(wl1 < seg.seq || (wl1 == seg.seq && wl2 <= seg.ack))) return;
+    const std::uint32_t wnd = seg.wnd << c.info.snd_shift;
+    const bool opened = wnd > c.info.snd_wnd;
+    c.info.snd_wnd = wnd;
+    c.info.max_snd_wnd = std::max(c.info.max_snd_wnd, wnd);
+    c.info.snd_wl1 = seg.seq.raw();
+    c.info.snd_wl2 = seg.ack.raw();
+    // A persist timer that runs is no longer needed, or belongs to the new window.
+    if (opened && c.flight_head == kNil) {
+        c.retransmit_at = kNever;
+        c.info.timeouts = 0;
+        c.clear(kOweProbe);
+        mark_output(c, self);
+    }
+}
+
+// Each flight that lies in a block whole is with the peer. A large one, which the port cut into
+// segments by itself, is cut here where the block ends.
+std::uint32_t Machine::read_sack(Connection& c, const Segment& seg, Instant now) {
+    const std::uint32_t before = c.sacked_bytes;
+    for (std::size_t b = 0; b < seg.sack_count; ++b) {
+        const SackBlock block = seg.sack[b];
+        // RFC 2883 §4: a first block below the ACK, or within the second, reports a duplicate.
+        const bool dsack = block.end <= seg.ack ||
+                           (b == 0 && seg.sack_count > 1 && seg.sack[1].first <= block.first &&
+                            block.end <= seg.sack[1].end);
+        if (dsack || block.first >= block.end || block.end > c.snd_nxt()) continue;
+        for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
+            Flight& f = send_.flights()[i];
+            if (f.first >= block.end) break;
+            if (f.has(kSacked) || f.end() <= block.first) continue;
+            if (f.first < block.first) {
+                send_.split(c, i, static_cast<std::uint32_t>(block.first - f.first));
+                continue;  // the rest comes next
+            }
+            if (f.end() > block.end &&
+                !send_.split(c, i, static_cast<std::uint32_t>(block.end - f.first)))
+                break;
+            note_rack(c, f, now);
+            send_.mark_sacked(c, i);
+        }
+    }
+    return c.sacked_bytes - before;
+}
+
+void Machine::land_acknowledged(Connection& c, Seq ack, Instant now) {
+    bool sampled = false;
+    while (c.flight_head != kNil) {
+        const Index i = c.flight_head;
+        Flight& f = send_.flights()[i];
+        if (f.first >= ack) break;
+        if (f.end() > ack) {
+            send_.trim(c, i, static_cast<std::uint32_t>(ack - f.first));
+            break;
+        }
+        // The first one measures, which includes the peer's delay of its ACK (RFC 7323 §4.1 does
+        // likewise). One that was sent twice measures nothing (Karn, RFC 6298 §3).
+        if (!sampled && !f.has(kRepeated | kSacked)) {
+            sample_rtt(c.info, low_us(now) - f.sent_us, config_.tcp);
+            sampled = true;
+        }
+        if (!f.has(kSacked)) note_rack(c, f, now);
+        send_.land(c, i);
+    }
+}
+
+void Machine::fin_acknowledged(Connection& c, Index self, Instant now) {
+    switch (c.info.state) {
+        case TcpState::FinWait1:
+            c.info.state = TcpState::FinWait2;
+            if (c.has(kClientGone)) {
+                c.life_at = now + config_.tcp.fin_wait2;
+                tell_closed(c, self, 0);
+            }
+            return;
+        case TcpState::Closing: enter_time_wait(c, self, now); return;
+        case TcpState::LastAck:
+            count(Counter::TcpClosed);
+            end(c, self, 0);
+            return;
+        default: return;
+    }
+}
+
+}  // namespace chiru::tcp

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What clients are told. Nothing is stored for it but a few bits: a completion is made from the
+// connection when there is room for it in the ring. For one connection the order is: Accepted or
+// Connected, Received, PeerClosed, Closed; `sent_bytes` rides on whichever comes next.
+#include "stack/tcp/machine.hpp"
+
+#include "base/check.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace chiru::tcp {
+
+using shm::Completion;
+using shm::CompletionOp;
+using shm::Counter;
+
+void Machine::channel_ready(ChannelIndex channel) {
+    ChannelState& state = channels_[channel];
+    if (state.ready) return;
+    state.ready = true;
+    ready_.push_back(channels_.data(), channel);
+}
+
+void Machine::channel_idle_if_empty(ChannelIndex channel) {
+    ChannelState& state = channels_[channel];
+    if (!state.ready || !state.events.empty() || state.refusals != kNil) return;
+    state.ready = false;
+    ready_.remove(channels_.data(), channel);
+}
+
+std::size_t Machine::ready_channels(std::span<ChannelIndex> channels) const {
+    std::size_t count = 0;
+    for (Index i = ready_.head; i != kNil && count < channels.size(); i = channels_[i].next)
+        channels[count++] = static_cast<ChannelIndex>(i);
+    return count;
+}
+
+std::size_t Machine::complete(ChannelIndex channel, std::span<Completion> completions) {
+    if (channel >= channels_.size()) return 0;
+    ChannelState& state = channels_[channel];
+    std::size_t used = 0;
+    while (state.refusals != kNil && used < completions.size()) {
+        const Index i = state.refusals;
+        Completion& out = completions[used++];
+        out = Completion{};
+        out.op = CompletionOp::Closed;
+        out.error = refusals_[i].error;
+        out.count = static_cast<std::uint8_t>(refusals_[i].shard);
+        out.user = refusals_[i].user;
+        state.refusals = refusals_[i].next;
+        refusals_.give(i);
+    }
+    while (!state.events.empty() && used < completions.size()) {
+        const Index self = state.events.head;
+        if (!emit_events(connections_[self], self, completions, used)) break;
+    }
+    channel_idle_if_empty(channel);
+    flush_slots();
+    return used;
+}
+
+// Returns whether the connection has said all; it is out of the list then.
+bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
+                          std::size_t& used) {
+    const auto begin = [&](CompletionOp op) -> Completion* {
+        if (used == out.size()) return nullptr;
+        Completion& made = out[used++];
+        made = Completion{};
+        made.op = op;
+        made.sent_bytes = c.info.sent_bytes;
+        c.info.sent_bytes = 0;
+        made.connection = {self, c.info.generation};
+        made.user = c.info.user;
+        return &made;
+    };
+    if ((c.events & (kEventAccepted | kEventConnected)) != 0) {
+        const bool accepted = (c.events & kEventAccepted) != 0;
+        Completion* made = begin(accepted ? CompletionOp::Accepted : CompletionOp::Connected);
+        if (made == nullptr) return false;
+        made->endpoints.remote = {c.info.remote_address, c.info.remote_port};
+        made->endpoints.local = {c.info.local_address, c.info.local_port};
+        made->endpoints.peer_mss = c.info.peer_mss;
+        c.events &= static_cast<std::uint8_t>(~(kEventAccepted | kEventConnected));
+    }
+    while (c.receive_head != kNil) {
+        if (used == out.size()) return false;
+        Session& session = sessions_[c.session];
+        if (!session.private_slots.empty() && session.private_free.empty()) {
+            unmark_event(c, self);
+            c.set(kInEvents | kBlocked);
+            session.blocked.push_back(connections_.data(), self);
+            return true;
+        }
+        Completion* made = begin(CompletionOp::Received);
+        while (made->count < shm::kSlicesPerDescriptor && deliver(c, self, *made)) {}
+    }
+    if ((c.events & kEventPeerClosed) != 0) {
+        if (begin(CompletionOp::PeerClosed) == nullptr) return false;
+        c.events &= static_cast<std::uint8_t>(~kEventPeerClosed);
+    }
+    // The last word waits until no device holds a byte of the client's.
+    if ((c.events & kEventClosed) != 0 && c.send_head == kNil) {
+        Completion* made = begin(CompletionOp::Closed);
+        if (made == nullptr) return false;
+        made->error = c.info.error;
+        release_client(c, self);
+        return true;
+    }
+    if (c.info.sent_bytes > 0 && begin(CompletionOp::Sent) == nullptr) return false;
+    unmark_event(c, self);
+    return true;
+}
+
+// The next slice of queued text; false if there is none.
+bool Machine::deliver(Connection& c, Index self, Completion& completion) {
+    if (c.receive_head == kNil) return false;
+    Session& session = sessions_[c.session];
+    if (!session.private_slots.empty()) return deliver_private(c, self, session, completion);
+    const Index slot = rx_.deliver(c);
+    RxSlot& s = rx_[slot];
+    s.connection = self;
+    s.generation = c.info.generation;
+    session.delivered.push_back(rx_.records(), slot);
+    completion.slices[completion.count++] = rx_.slice_of(slot);
+    return true;
+}
+
+// Isolated sessions: the text moves to the session's own arena, short ones together.
+bool Machine::deliver_private(Connection& c, Index self, Session& session,
+                              Completion& completion) {
+    if (session.private_free.empty()) return false;
+    const std::uint32_t number = session.private_free.back();
+    session.private_free.pop_back();
+    PrivateSlot& p = session.private_slots[number];
+    p = {self, c.info.generation, 0};
+    const ArenaView& arena = session.config.private_rx_arena;
+    const std::uint64_t at =
+        std::uint64_t{session.config.private_first_slot + number} * arena.slot_bytes;
+    while (c.receive_head != kNil) {
+        RxSlot& s = rx_[c.receive_head];
+        const std::uint32_t piece = std::min(s.length, arena.slot_bytes - p.length);
+        if (piece == 0 || (p.length > 0 && piece < s.length)) break;
+        std::memcpy(arena.base + at + p.length, rx_.bytes_of(c.receive_head), piece);
+        p.length += piece;
+        s.offset = static_cast<std::uint16_t>(s.offset + piece);
+        s.length -= piece;
+        if (s.length == 0) free_slot(rx_.drop_queued(c));
+    }
+    count(Counter::CopiedRxPrivate, p.length);
+    ++session.slots_held;
+    if (session.config.counters != nullptr)
+        session.config.counters->rx_slots_held.set(session.slots_held);
+    completion.slices[completion.count++] = {at, p.length, shm::kPrivateRxArena, 0};
+    return true;
+}
+
+}  // namespace chiru::tcp

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LISTEN, SYN-SENT and SYN-RECEIVED (RFC 9293 §3.10.7.2, §3.10.7.3), and what the two ends agree
+// on there (RFC 6691, 7323, 2018).
+#include "stack/tcp/machine.hpp"
+
+#include "stack/tcp/isn.hpp"
+#include "stack/tcp/rtt.hpp"
+#include "stack/wire/tcp.hpp"
+
+#include <bit>
+#include <cerrno>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+using wire::kAck;
+using wire::kRst;
+using wire::kSyn;
+
+namespace {
+
+constexpr std::uint32_t kFirstWindow = 65'535;  // what a SYN can say, unscaled
+/// A peer that announces less would make us send mostly headers.
+constexpr std::uint32_t kMinMss = 64;
+
+std::uint32_t header_bytes(const Connection& c) { return c.info.remote_address.is_v4() ? 40 : 60; }
+
+/// So that a window of twice the buffer can be told, for a client may ask for more later.
+std::uint8_t shift_for(std::uint32_t buffer_bytes) {
+    const auto bits = static_cast<unsigned>(std::bit_width(buffer_bytes / 32'768));
+    return static_cast<std::uint8_t>(std::min(bits, 14u));
+}
+
+}  // namespace
+
+void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
+    const Initials first = initials(config_.secret, tuple_of(c), now);
+    c.path = path;
+    c.info.interface = path.interface;
+    c.info.iss = first.iss.raw();
+    c.ts_offset = first.ts_offset;
+    c.info.snd_una = c.info.iss;
+    c.info.snd_nxt = c.info.snd_end = c.info.iss + 1;
+    c.info.rto_us = static_cast<std::uint32_t>(config_.tcp.initial_rto.count());
+    c.info.ssthresh_bytes = CongestionWindow{}.ssthresh_bytes;
+    c.info.rcv_buffer_bytes = config_.tcp.receive_buffer_bytes;
+    c.info.rcv_shift = shift_for(c.info.rcv_buffer_bytes);
+    c.info.rcv_wnd = std::min(kFirstWindow, c.info.rcv_buffer_bytes);
+    c.info.mss = path.mtu - header_bytes(c);
+}
+
+// Takes the peer's SYN: its sequence number and its options.
+void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
+    c.info.irs = seg.seq.raw();
+    c.info.rcv_nxt = c.info.irs + 1;
+    c.last_ack_sent = c.rcv_nxt();
+    const std::uint32_t absent = c.info.remote_address.is_v4() ? 536 : 1220;  // RFC 9293 §3.7.1
+    const std::uint32_t peer_mss = std::max(seg.has_mss ? seg.mss : absent, kMinMss);
+    c.info.peer_mss = static_cast<std::uint16_t>(peer_mss);
+    std::uint8_t agreed = 0;
+    if (seg.has_timestamps) {
+        agreed |= shm::kNegotiatedTimestamps;
+        c.ts_recent = seg.ts_value;
+    }
+    if (seg.sack_permitted) agreed |= shm::kNegotiatedSack;
+    if (seg.has_shift) {
+        agreed |= shm::kNegotiatedWindowScale;
+        c.info.snd_shift = seg.shift;
+    } else {
+        c.info.rcv_shift = 0;
+    }
+    c.info.negotiated = agreed;
+    const std::uint32_t options = seg.has_timestamps ? 12 : 0;
+    c.info.mss = std::min(peer_mss, c.path.mtu - header_bytes(c)) - options;
+    c.info.cwnd_bytes = initial_window(c.info.mss);
+    c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd;  // never scaled in a SYN
+    c.info.snd_wl1 = seg.seq.raw();
+    c.info.snd_wl2 = seg.ack.raw();
+    c.info.last_received_us = now.time_since_epoch().count();
+}
+
+Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listener) {
+    const Segment& seg = a.seg;
+    if (seg.has(kRst)) return Counter::InNoSocket;  // first
+    if (seg.has(kAck)) {                            // second
+        answer_nobody(a, tuple);
+        return Counter::InNoSocket;
+    }
+    if (!seg.has(kSyn) || seg.has(wire::kFin)) return Counter::InImpossible;  // third, fourth
+
+    const std::uint32_t backlog = std::max(listener.info.backlog, 1u);
+    if (listener.info.syn_received >= std::clamp(backlog, kMinHalfOpen, kMaxHalfOpen) ||
+        listener.info.waiting >= backlog) {
+        ++listener.info.refused;
+        return Counter::InNoListenerRoom;
+    }
+    const auto route = lower_.route(tuple.remote, tuple.local);
+    if (!route) return Counter::InNoConnectionRoom;
+    const Index self = open_block(tuple, a.now);
+    if (self == kNil) return Counter::InNoConnectionRoom;
+
+    Connection& c = connections_[self];
+    c.info.state = TcpState::SynReceived;
+    c.set(kPassive | kOweSyn);
+    begin_send_space(c, route->path, a.now);
+    negotiate(c, seg, a.now);
+    join_half_open(c, self, static_cast<Index>(&listener - listeners_.data()));
+    mark_output(c, self);
+    return Counter::InAccepted;  // text that came with the SYN comes again
+}
+
+Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
+    Segment& seg = a.seg;
+    if (seg.has(kAck) && (seg.ack <= Seq(c.info.iss) || seg.ack > c.snd_nxt())) {  // first
+        if (!seg.has(kRst)) reply({tuple_of(c), seg.ack, Seq(0), kRst});
+        return Counter::InBadAck;
+    }
+    if (seg.has(kRst)) {  // second
+        if (!seg.has(kAck)) return Counter::InBadAck;
+        count(Counter::TcpOpenFailed);
+        end(c, a.self, ECONNREFUSED);
+        return Counter::InReset;
+    }
+    if (!seg.has(kSyn)) return Counter::InImpossible;  // fourth, fifth
+
+    const bool answered_first = c.info.timeouts == 0;
+    negotiate(c, seg, a.now);
+    if (!seg.has(kAck)) {  // both ends open at once
+        c.info.state = TcpState::SynReceived;
+        c.set(kOweSyn);
+        mark_output(c, a.self);
+        return Counter::InAccepted;
+    }
+    if (answered_first)
+        sample_rtt(c.info, static_cast<std::uint32_t>(c.info.last_received_us - c.info.last_sent_us),
+                   config_.tcp);
+    c.info.snd_una = seg.ack.raw();
+    established(c, a.self, a.now);
+    owe_ack(c, a.self);
+    return Counter::InAccepted;  // text that came with the SYN comes again
+}
+
+Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    if (seg.ack <= c.snd_una() || seg.ack > c.snd_nxt()) {
+        reply({tuple_of(c), seg.ack, Seq(0), kRst});
+        return Counter::InBadAck;
+    }
+    if (c.info.timeouts == 0 && c.info.last_sent_us != 0) {
+        const auto r = a.now.time_since_epoch().count() - c.info.last_sent_us;
+        sample_rtt(c.info, static_cast<std::uint32_t>(r), config_.tcp);
+    }
+    c.info.snd_una = seg.ack.raw();
+    c.info.snd_wl1 = seg.seq.raw();
+    c.info.snd_wl2 = seg.ack.raw();
+    c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd << c.info.snd_shift;
+    established(c, a.self, a.now);
+    return kContinue;
+}
+
+void Machine::established(Connection& c, Index self, Instant now) {
+    c.info.state = TcpState::Established;
+    // RFC 6298 §5.7: the initial RTO is for handshakes. One that had to be repeated leaves no
+    // sample, and a timer backed off for it.
+    if (c.info.srtt_us == 0)
+        c.info.rto_us = static_cast<std::uint32_t>(config_.tcp.initial_rto.count());
+    c.info.timeouts = 0;
+    c.retransmit_at = kNever;
+    c.clear(kOweSyn);
+    lower_.confirm(c.path, now);
+    arm_keep_alive(c, now);
+    if (c.has(kPassive)) {
+        count(Counter::TcpPassiveOpens);
+        join_waiting(c, self, now);
+    } else {
+        tell(c, self, kEventConnected);
+    }
+    if (c.has(kFinQueued)) c.info.state = TcpState::FinWait1;
+}
+
+// A SYN may open a new connection where the old one still rests, if it is clearly a newer one
+// (RFC 9293 §3.10.7.4, fourth; RFC 6191 §2).
+bool Machine::recycles(const Connection& c, const Segment& seg) const {
+    if (c.info.state != TcpState::TimeWait || !seg.has(kSyn) || seg.has(kAck | kRst)) return false;
+    if (seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps)) {
+        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.ts_recent);
+        if (newer != 0) return newer > 0;
+    }
+    return seg.seq > c.rcv_nxt();
+}
+
+}  // namespace chiru::tcp

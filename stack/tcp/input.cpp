@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SEGMENT ARRIVES, for SYN-RECEIVED and the synchronized states (RFC 9293 §3.10.7.4, as hardened
+// by RFC 5961). LISTEN and SYN-SENT are in handshake.cpp; a CLOSED port answers in arrival.cpp.
+#include "stack/tcp/machine.hpp"
+
+#include "stack/wire/tcp.hpp"
+
+#include <cerrno>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+using wire::kAck;
+using wire::kFin;
+using wire::kRst;
+using wire::kSyn;
+
+namespace {
+
+/// The table of §3.10.7.4, first check. `len` is SEG.LEN: SYN and FIN count as one each.
+bool acceptable(const Connection& c, Seq seq, std::uint32_t len) {
+    const Seq nxt = c.rcv_nxt();
+    const std::uint32_t wnd = c.info.rcv_wnd;
+    if (len == 0 && wnd == 0) return seq == nxt;
+    if (len == 0) return seq.in_window(nxt, wnd);
+    if (wnd == 0) return false;
+    return seq.in_window(nxt, wnd) || (seq + (len - 1)).in_window(nxt, wnd) ||
+           (seq < nxt && nxt < seq + len);
+}
+
+}  // namespace
+
+// The RFC's eight steps, in its order and under its names. A step says why the segment goes no
+// further, or kContinue.
+Counter Machine::segment_arrives(Connection& c, Arrival& a) {
+    if (auto v = check_sequence(c, a)) return *v;  // first
+    if (auto v = check_reset(c, a)) return *v;     // second
+    // third, security compartments: not supported
+    if (auto v = check_syn(c, a)) return *v;       // fourth
+    if (auto v = check_ack(c, a)) return *v;       // fifth
+    // sixth, URG: the pointer is ignored and the data stays in line (RFC 6093)
+    const Verdict text = take_text(c, a);          // seventh
+    check_fin(c, a);                               // eighth
+    return text.value_or(Counter::InAccepted);
+}
+
+Verdict Machine::check_sequence(Connection& c, Arrival& a) {
+    Segment& seg = a.seg;
+    if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps && !seg.has(kRst)) {
+        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.ts_recent);
+        if (newer < 0 && !a.long_idle) {  // RFC 7323 §5.3, R1
+            owe_ack(c, a.self);
+            return Counter::InPaws;
+        }
+        if (newer >= 0 && seg.seq <= c.last_ack_sent) c.ts_recent = seg.ts_value;  // §4.3 (2)
+    }
+    if (acceptable(c, seg.seq, seg.length())) return kContinue;
+
+    // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
+    // who probes a closed window, where we stand.
+    if (seg.has(kRst)) return Counter::InOutsideWindow;
+    if (c.info.state == TcpState::SynReceived && seg.has(kSyn)) {
+        c.set(kOweSyn);  // it did not hear our SYN
+        mark_output(c, a.self);
+        return Counter::InDuplicate;
+    }
+    owe_ack(c, a.self);
+    // With the window closed, "special allowance should be made to accept valid ACKs".
+    if (c.info.rcv_wnd == 0 && seg.seq == c.rcv_nxt()) {
+        seg.text = {};
+        seg.flags = static_cast<std::uint8_t>(seg.flags & ~kFin);
+        return kContinue;
+    }
+    // The peer repeats its FIN because our last ACK was lost: stay for another 2 MSL.
+    if (c.info.state == TcpState::TimeWait && seg.has(kFin))
+        c.life_at = a.now + config_.tcp.time_wait;
+    const bool old = seg.length() > 0 && seg.end() <= c.rcv_nxt();
+    if (old && !seg.text.empty()) {
+        c.set(kDsackOwed);
+        c.dsack = {seg.seq, seg.seq + static_cast<std::uint32_t>(seg.text.size())};
+    }
+    return old ? Counter::InDuplicate : Counter::InOutsideWindow;
+}
+
+// RFC 5961 §3.2: only a reset that names RCV.NXT exactly is believed. Any other one in the window
+// may be a guess, so the peer is asked to confirm it.
+Verdict Machine::check_reset(Connection& c, Arrival& a) {
+    if (!a.seg.has(kRst)) return kContinue;
+    if (a.seg.seq != c.rcv_nxt()) {
+        challenge_ack(c, a.self, a.now);
+        return Counter::InChallenged;
+    }
+    count(Counter::TcpResetsReceived);
+    // "If this connection was initiated with a passive OPEN, then return to the LISTEN state": the
+    // listener is there all the time, the half-open block goes.
+    const bool opening = c.info.state == TcpState::SynReceived;
+    if (opening) count(Counter::TcpOpenFailed);
+    end(c, a.self, opening ? ECONNREFUSED : ECONNRESET);
+    return Counter::InReset;
+}
+
+// RFC 5961 §4.2: a SYN in the window is never believed.
+Verdict Machine::check_syn(Connection& c, Arrival& a) {
+    if (!a.seg.has(kSyn)) return kContinue;
+    if (c.info.state == TcpState::SynReceived && a.seg.has(kAck) && !c.has(kPassive) &&
+        a.seg.seq == Seq(c.info.irs))
+        return kContinue;
+    challenge_ack(c, a.self, a.now);
+    return Counter::InChallenged;
+}
+
+Verdict Machine::check_ack(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    if (!seg.has(kAck)) return Counter::InBadAck;
+    if (c.info.state == TcpState::SynReceived)
+        if (auto v = syn_received_ack(c, a)) return v;
+
+    // RFC 5961 §5.2: neither what was not sent yet, nor older than a window.
+    if (seg.ack > c.snd_nxt() || seg.ack < c.snd_una() - c.info.max_snd_wnd) {
+        challenge_ack(c, a.self, a.now);
+        return Counter::InBadAck;
+    }
+    process_ack(c, a);
+    if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free)
+        return Counter::InAccepted;
+    return kContinue;
+}
+
+}  // namespace chiru::tcp

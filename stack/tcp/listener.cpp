@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Listeners, and handing over what they accepted.
+#include "stack/tcp/listener.hpp"
+
+#include "shm/control.hpp"
+#include "stack/tcp/machine.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+
+namespace {
+
+std::size_t bucket(shm::ListenerId id) {
+    return static_cast<std::size_t>(id) % kListenerBuckets;
+}
+
+}  // namespace
+
+// An exact address comes before "any of this family", that before "any".
+Index Machine::find_listener(const Tuple& tuple) const {
+    Index best = kNil;
+    int rank = 0;
+    for (Index i = tables_.ports[tuple.local_port]; i != kNil; i = listeners_[i].next_of_port) {
+        const shm::ListenerInfo& info = listeners_[i].info;
+        int fits = 0;
+        if (info.address == tuple.local) fits = 3;
+        else if (!info.address.is_unspecified()) fits = 0;
+        else if (info.address.is_v4() == tuple.local.is_v4()) fits = 2;
+        else if (info.address.is_v6() && info.v6_only == 0) fits = 1;
+        if (fits > rank) {
+            rank = fits;
+            best = i;
+        }
+    }
+    return best;
+}
+
+Index Machine::find_listener(shm::ListenerId id) const {
+    Index i = listener_ids_[bucket(id)];
+    while (i != kNil && listeners_[i].info.listener != static_cast<std::uint32_t>(id))
+        i = listeners_[i].next_of_id;
+    return i;
+}
+
+void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bind_flags,
+                     std::uint32_t backlog) {
+    const std::uint32_t bounded = std::min(backlog, kMaxBacklog);
+    if (const Index known = find_listener(id); known != kNil) {
+        listeners_[known].info.backlog = bounded;
+        return;
+    }
+    const Index i = listeners_.take();
+    if (i == kNil) return;  // control hands out no more ids than there are records
+    Listener& l = listeners_[i];
+    l = Listener{};
+    l.info.address = local.address;
+    l.info.port = local.port;
+    l.info.in_use = 1;
+    l.info.v6_only = (bind_flags & shm::kBindV6Only) != 0;
+    l.info.listener = static_cast<std::uint32_t>(id);
+    l.info.backlog = bounded;
+    l.next_of_port = tables_.ports[local.port];
+    tables_.ports[local.port] = i;
+    l.next_of_id = listener_ids_[bucket(id)];
+    listener_ids_[bucket(id)] = i;
+}
+
+void Machine::unlisten(shm::ListenerId id, Instant now) {
+    now_ = now;
+    const Index i = find_listener(id);
+    if (i == kNil) return;
+    Listener& l = listeners_[i];
+    const auto unlink = [this, i](Index& head, Index Listener::*next) {
+        Index* at = &head;
+        while (*at != i) at = &(listeners_[*at].*next);
+        *at = listeners_[i].*next;
+    };
+    unlink(tables_.ports[l.info.port], &Listener::next_of_port);
+    unlink(listener_ids_[bucket(id)], &Listener::next_of_id);
+    for (EventList* list : {&l.half_open, &l.waiting})
+        while (!list->empty()) reset(connections_[list->head], list->head, ECONNABORTED);
+    while (l.grants != kNil) drop_grants(l, grants_[l.grants].session, grants_[l.grants].channel);
+    l.info = {};
+    listeners_.give(i);
+    flush_slots();
+}
+
+void Machine::share_listener(shm::ListenerId id, SessionIndex session) {
+    const Index i = find_listener(id);
+    if (i == kNil) return;
+    Listener& l = listeners_[i];
+    if (find_grant(l, session, kNobody) != kNil) return;
+    const Index g = grants_.take();
+    if (g == kNil) return;
+    grants_[g] = {kNil, kNil, 0, session, kNobody};
+    GrantList list{l.grants, l.last_grant};
+    list.push_back(grants_.data(), g);
+    l.grants = list.head;
+    l.last_grant = list.tail;
+    if (l.info.session == 0) l.info.session = sessions_[session].config.id;
+}
+
+Index Machine::find_grant(const Listener& l, SessionIndex session, ChannelIndex channel) const {
+    Index g = l.grants;
+    while (g != kNil && !(grants_[g].session == session && grants_[g].channel == channel))
+        g = grants_[g].next;
+    return g;
+}
+
+/// All of a session's grants, or with a channel only that one's.
+void Machine::drop_grants(Listener& l, SessionIndex session, ChannelIndex channel) {
+    GrantList list{l.grants, l.last_grant};
+    for (Index g = list.head; g != kNil;) {
+        const Index next = grants_[g].next;
+        const Grant& grant = grants_[g];
+        if (grant.session == session && (channel == kNobody || grant.channel == channel)) {
+            list.remove(grants_.data(), g);
+            grants_.give(g);
+        }
+        g = next;
+    }
+    l.grants = list.head;
+    l.last_grant = list.tail;
+    if (session == kNobody || l.info.session != sessions_[session].config.id) return;
+    if (find_grant(l, session, kNobody) != kNil) return;
+    l.info.session = l.grants == kNil ? 0 : sessions_[grants_[l.grants].session].config.id;
+}
+
+// Connections that went to a channel and were not taken from its completions yet go back, and to
+// the others.
+void Machine::leave_listener(shm::ListenerId id, SessionIndex session, Instant now) {
+    now_ = now;
+    const Index i = find_listener(id);
+    if (i == kNil) return;
+    Listener& l = listeners_[i];
+    drop_grants(l, session, kNobody);
+    const auto& mine = sessions_[session].connections;
+    for (Index self = mine.head; self != kNil;) {
+        Connection& c = connections_[self];
+        const Index next = c.session_next;
+        if (c.listener == i && (c.events & kEventAccepted) != 0) give_back(c, self, l);
+        self = next;
+    }
+    offer(l, now);
+}
+
+void Machine::give_back(Connection& c, Index self, Listener& l) {
+    const bool over = c.info.state == TcpState::Closed || c.info.state == TcpState::TimeWait;
+    c.events = 0;
+    unmark_event(c, self);
+    if (over || c.has(kClientGone)) return;
+    Session& session = sessions_[c.session];
+    session.connections.remove(connections_.data(), self);
+    --session.connection_count;
+    if (session.config.counters != nullptr)
+        session.config.counters->connections.set(session.connection_count);
+    const auto move = [this](Index first) {
+        for (Index s = first; s != kNil; s = rx_[s].next) {
+            --sessions_[rx_[s].session].slots_held;
+            rx_[s].session = kNobody;
+            ++unowned_slots_;
+        }
+    };
+    move(c.receive_head);
+    move(c.reassembly_head);
+    c.session = kNobody;
+    c.info.session = 0;
+    c.info.channel = kNobody;
+    c.set(kPending);
+    l.waiting.push_front(connections_.data(), self);
+    ++l.info.waiting;
+}
+
+void Machine::join_half_open(Connection& c, Index self, Index listener) {
+    Listener& l = listeners_[listener];
+    c.listener = static_cast<std::uint16_t>(listener);
+    c.set(kPending);
+    l.half_open.push_back(connections_.data(), self);
+    ++l.info.syn_received;
+}
+
+void Machine::join_waiting(Connection& c, Index self, Instant now) {
+    Listener& l = listeners_[c.listener];
+    l.half_open.remove(connections_.data(), self);
+    --l.info.syn_received;
+    l.waiting.push_back(connections_.data(), self);
+    ++l.info.waiting;
+    offer(l, now);
+    if (c.has(kPending)) count(Counter::TcpAcceptQueueFull);
+}
+
+void Machine::leave_pending(Connection& c, Index self) {
+    Listener& l = listeners_[c.listener];
+    c.clear(kPending);
+    if (c.info.state == TcpState::SynReceived) {
+        l.half_open.remove(connections_.data(), self);
+        --l.info.syn_received;
+    } else {
+        l.waiting.remove(connections_.data(), self);
+        --l.info.waiting;
+    }
+}
+
+// Each waiting connection goes to the first grant with credit, which then goes to the end of the
+// line.
+void Machine::offer(Listener& l, Instant) {
+    GrantList line{l.grants, l.last_grant};
+    Index g = line.head;
+    while (!l.waiting.empty() && g != kNil) {
+        Grant& grant = grants_[g];
+        const Index next = grant.next;
+        Session& session = sessions_[grant.session];
+        if (grant.credit == 0 || !alive(grant.session) ||
+            session.connection_count >= session.config.max_connections) {
+            g = next;
+            continue;
+        }
+        const Index self = l.waiting.head;
+        Connection& c = connections_[self];
+        leave_pending(c, self);
+        --grant.credit;
+        ++l.info.accepted;
+        adopt(c, self, grant.session, grant.channel);
+        c.info.user = l.info.listener;
+        tell(c, self, kEventAccepted);
+        if (c.has(kPeerFinKnown) && c.info.state >= TcpState::CloseWait)
+            tell(c, self, kEventPeerClosed);
+        line.remove(grants_.data(), g);
+        line.push_back(grants_.data(), g);
+        g = line.head;
+    }
+    l.grants = line.head;
+    l.last_grant = line.tail;
+}
+
+Violation Machine::user_credit(ChannelIndex channel, const shm::CreditBody& credit, Instant now) {
+    const SessionIndex session = channels_[channel].session;
+    const Index i = find_listener(credit.listener);
+    if (i == kNil || find_grant(listeners_[i], session, kNobody) == kNil) {
+        count(Counter::StaleNames);  // it may have left the listener a moment ago
+        return Violation::None;
+    }
+    Listener& l = listeners_[i];
+    Index g = find_grant(l, session, channel);
+    if (g == kNil) {
+        g = grants_.take();
+        if (g == kNil) return Violation::None;
+        grants_[g] = {kNil, kNil, 0, session, channel};
+        GrantList list{l.grants, l.last_grant};
+        list.push_back(grants_.data(), g);
+        l.grants = list.head;
+        l.last_grant = list.tail;
+    }
+    const std::uint32_t room = kMaxBacklog - grants_[g].credit;
+    grants_[g].credit += std::min(credit.count, room);
+    offer(l, now);
+    return Violation::None;
+}
+
+}  // namespace chiru::tcp

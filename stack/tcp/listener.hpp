@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Passive opens: listeners, the connections that wait at them, and who may take those.
+//
+//   SYN -> half open (at most kMaxHalfOpen) -> waiting (at most the backlog) -> a channel
+//
+// A session takes part in a listener by a grant; its channels take part by giving credit. A
+// completed connection goes to the grant that has credit and has waited longest.
+#pragma once
+
+#include "shm/tables.hpp"
+#include "stack/session.hpp"
+#include "stack/tcp/connection.hpp"
+#include "stack/tcp/index.hpp"
+
+#include <cstdint>
+#include <type_traits>
+
+namespace chiru::tcp {
+
+using EventList = List<Connection, &Connection::event_next, &Connection::event_prev>;
+
+struct Listener {
+    shm::ListenerInfo info;
+
+    EventList half_open;
+    EventList waiting;
+    Index grants = kNil;        ///< first of the list, in the order of their turns
+    Index last_grant = kNil;
+    Index next_of_port = kNil;  ///< the other listeners of this port; free listeners
+    Index next_of_id = kNil;    ///< the other listeners of this id's bucket
+};
+static_assert(std::is_trivially_copyable_v<Listener>);
+
+/// A session's part in a listener (channel kNobody), or a channel's credit.
+struct Grant {
+    Index next = kNil;
+    Index prev = kNil;
+    std::uint32_t credit = 0;
+    SessionIndex session = kNobody;
+    ChannelIndex channel = kNobody;
+};
+static_assert(std::is_trivially_copyable_v<Grant> && sizeof(Grant) == 16);
+
+using ListenerPool = Pool<Listener, &Listener::next_of_port>;
+using GrantPool = Pool<Grant, &Grant::next>;
+using GrantList = List<Grant, &Grant::next, &Grant::prev>;
+
+/// Handshakes under way at one listener, however large its backlog.
+inline constexpr std::uint32_t kMaxHalfOpen = 4096;
+inline constexpr std::uint32_t kMinHalfOpen = 64;
+inline constexpr std::uint32_t kMaxBacklog = 65'535;
+inline constexpr std::uint32_t kListenerBuckets = 1024;
+
+}  // namespace chiru::tcp

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inside of the engine: tables, lists, and the functions that work on them. One file a
+// subject, as RFC 9293 §3.10 divides them:
+//
+//   machine.cpp      blocks: made, found, ended        arrival.cpp     a segment meets its owner
+//   handshake.cpp    LISTEN, SYN-SENT, SYN-RECEIVED    input.cpp       the eight steps
+//   ack.cpp          the fifth step                    receive.cpp     the seventh and eighth
+//   recovery.cpp     what was lost, how fast to go     output.cpp      what goes out, and when
+//   timers.cpp       time-outs                         user_calls.cpp  submissions
+//   completions.cpp  what clients are told             listener.cpp    passive opens
+//   sessions.cpp     clients come and go
+//
+// Invariant: a block is free, or found by its tuple in the demux table, or Closed and waiting for
+// a device or for its client to hear the last word.
+#pragma once
+
+#include "base/time.hpp"
+#include "shm/counters.hpp"
+#include "shm/descriptor.hpp"
+#include "shm/tables.hpp"
+#include "stack/config.hpp"
+#include "stack/frame.hpp"
+#include "stack/lower.hpp"
+#include "stack/session.hpp"
+#include "stack/tcp/connection.hpp"
+#include "stack/tcp/demux.hpp"
+#include "stack/tcp/engine.hpp"
+#include "stack/tcp/index.hpp"
+#include "stack/tcp/listener.hpp"
+#include "stack/tcp/receive_queue.hpp"
+#include "stack/tcp/segment.hpp"
+#include "stack/tcp/send_queue.hpp"
+#include "stack/tcp/timer_wheel.hpp"
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace chiru::tcp {
+
+/// What stopped a segment, or nothing: on with the next step.
+using Verdict = std::optional<shm::Counter>;
+inline constexpr Verdict kContinue = std::nullopt;
+
+/// A segment on its way through the steps.
+struct Arrival {
+    const Incoming& in;
+    Segment seg;
+    Index self = kNil;  ///< the connection
+    Instant now;
+    bool kept_slot = false;
+    bool long_idle = false;  ///< the peer was silent for so long that timestamps may have wrapped
+};
+
+/// A segment that no connection sends: resets for those who speak to nobody, and last ACKs.
+struct Reply {
+    Tuple tuple;
+    Seq seq;
+    Seq ack;
+    std::uint8_t flags = 0;
+};
+
+/// A Connect that failed before there was a block.
+struct Refusal {
+    Index next = kNil;
+    std::uint16_t error = 0;
+    std::uint16_t reserved = 0;
+    std::uint64_t user = 0;
+    std::uint32_t shard = 0;  ///< EXDEV: where to ask
+};
+
+struct PrivateSlot {
+    Index connection = kNil;  ///< kNil: free
+    std::uint32_t generation = 0;
+    std::uint32_t length = 0;
+};
+
+struct Session {
+    SessionConfig config;
+    bool attached = false;
+    List<Connection, &Connection::session_next, &Connection::session_prev> connections;
+    std::uint32_t connection_count = 0;
+    std::uint32_t unvisited = 0;   ///< connections to be ended, once it is detached
+    SlotList delivered;            ///< slots of the shared arena the client holds
+    std::uint32_t slots_held = 0;  ///< of either arena, queued or delivered
+    std::uint32_t records = 0;     ///< of the send queue
+    EventList blocked;             ///< wait for a private slot
+    std::vector<PrivateSlot> private_slots;
+    std::vector<std::uint32_t> private_free;
+    SlotDivider private_divider;
+};
+
+struct ChannelState {
+    SessionIndex session = kNobody;
+    bool ready = false;  ///< linked among those with completions
+    EventList events;
+    Index refusals = kNil;
+    Index last_refusal = kNil;
+    Index next = kNil;
+    Index prev = kNil;
+};
+
+class Machine {
+public:
+    /// Where everything lies in the tables.
+    struct Tables {
+        Tables(const StackConfig& config, std::span<std::byte> region);
+        Connection* connections;
+        Demux::Entry* demux;
+        std::uint32_t demux_entries;
+        SendEntry* records;
+        Flight* flights;
+        RxSlot* slots;
+        Listener* listeners;
+        Grant* grants;
+        Index* ports;  ///< first listener of each port
+        std::size_t bytes;
+        bool fits;
+    };
+
+    Machine(const StackConfig& config, std::span<std::byte> region, shm::ShardTables& published,
+            ArenaView rx_arena, Lower& lower, BufferPool& pool, shm::CounterBlock& counters,
+            Instant now);
+
+    // The engine's calls; see engine.hpp.
+    void prefetch(std::span<Incoming> burst) const;
+    Fate receive(const Incoming& incoming, Instant now);
+    bool icmp_error(const IcmpError& error, Instant now);
+    void path_ready(std::uint32_t neighbor, bool reachable, Instant now);
+    void advance(Instant now);
+    std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    void sent(SendRecord record);
+    Instant next_deadline() const;
+    void attach_session(SessionIndex session, const SessionConfig& config);
+    void detach_session(SessionIndex session, Instant now);
+    bool session_gone(SessionIndex session) const;
+    void attach_channel(ChannelIndex channel, SessionIndex session);
+    void detach_channel(ChannelIndex channel, Instant now);
+    void listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bind_flags,
+                std::uint32_t backlog);
+    void share_listener(shm::ListenerId id, SessionIndex session);
+    void leave_listener(shm::ListenerId id, SessionIndex session, Instant now);
+    void unlisten(shm::ListenerId id, Instant now);
+    bool connection_info(SessionIndex session, shm::ConnectionId name,
+                         shm::ConnectionInfo& info) const;
+    std::size_t submission_room(ChannelIndex channel) const;
+    Violation submit(ChannelIndex channel, std::span<const shm::Submission> submissions,
+                     Instant now);
+    std::size_t ready_channels(std::span<ChannelIndex> channels) const;
+    std::size_t complete(ChannelIndex channel, std::span<shm::Completion> completions);
+
+private:
+    // machine.cpp
+    void count(shm::Counter counter, std::uint64_t n = 1) { counters_.add(counter, n); }
+    std::uint64_t hash_of(const Tuple& tuple) const { return tuple_hash(hash_key_, tuple); }
+    Index open_block(const Tuple& tuple, Instant now);
+    /// The connection is over: what it held comes back, its client will hear of it.
+    void end(Connection& c, Index self, int error);
+    /// A reset goes out first.
+    void reset(Connection& c, Index self, int error);
+    /// Frees a Closed block if nobody needs it any longer.
+    void free_if_done(Connection& c, Index self);
+    /// The client has heard the last word, or is gone.
+    void release_client(Connection& c, Index self);
+    void enter_time_wait(Connection& c, Index self, Instant now);
+    bool recycle_time_wait();
+    void tell(Connection& c, Index self, std::uint8_t event);
+    void tell_closed(Connection& c, Index self, int error);
+    /// There is something for the channel's next complete().
+    void mark_event(Connection& c, Index self);
+    void unmark_event(Connection& c, Index self);
+    /// There is something for the next transmit().
+    void mark_output(Connection& c, Index self);
+    void owe_ack(Connection& c, Index self) {
+        c.set(kOweAck);
+        mark_output(c, self);
+    }
+    void schedule(Connection& c, Index self);
+    void drop_text(Connection& c);
+    void free_slot(Index slot);
+    void flush_slots();
+    void adopt(Connection& c, Index self, SessionIndex session, ChannelIndex channel);
+    void reclaim(Connection& c, Index self);
+    std::uint32_t timestamp(const Connection& c, Instant now) const;
+
+    // arrival.cpp
+    Fate meet_nobody(Arrival& a, const Tuple& tuple);
+    void answer_nobody(const Arrival& a, const Tuple& tuple);
+    void reply(const Reply& reply);
+    bool may_challenge(Instant now);
+    void challenge_ack(Connection& c, Index self, Instant now);
+    bool packet_too_big(Connection& c, Index self, std::uint32_t mtu);
+
+    // handshake.cpp
+    shm::Counter listen_arrives(Arrival& a, const Tuple& tuple, Listener& listener);
+    shm::Counter syn_sent_arrives(Connection& c, Arrival& a);
+    Verdict syn_received_ack(Connection& c, Arrival& a);
+    void negotiate(Connection& c, const Segment& seg, Instant now);
+    void established(Connection& c, Index self, Instant now);
+    void begin_send_space(Connection& c, const Path& path, Instant now);
+    bool recycles(const Connection& c, const Segment& seg) const;
+
+    // input.cpp
+    shm::Counter segment_arrives(Connection& c, Arrival& a);
+    Verdict check_sequence(Connection& c, Arrival& a);
+    Verdict check_reset(Connection& c, Arrival& a);
+    Verdict check_syn(Connection& c, Arrival& a);
+    Verdict check_ack(Connection& c, Arrival& a);
+
+    // ack.cpp
+    void process_ack(Connection& c, Arrival& a);
+    void update_window(Connection& c, const Segment& seg, Index self);
+    std::uint32_t read_sack(Connection& c, const Segment& seg, Instant now);
+    void land_acknowledged(Connection& c, Seq ack, Instant now);
+    void fin_acknowledged(Connection& c, Index self, Instant now);
+
+    // recovery.cpp
+    void recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg);
+    bool detect_by_time(Connection& c, Instant now);
+    bool detect_by_duplicates(Connection& c, bool duplicate);
+    void enter_recovery(Connection& c, Instant now, std::uint32_t in_flight, bool timeout);
+    void try_undo(Connection& c, const Segment& seg);
+    void congestion_ack(Connection& c, const AckReport& report);
+    void congestion_loss(Connection& c, const LossReport& report);
+    void note_rack(Connection& c, const Flight& flight, Instant now);
+    void arm_retransmit(Connection& c, Instant now);
+
+    // receive.cpp
+    Verdict take_text(Connection& c, Arrival& a);
+    Verdict take_in_order(Connection& c, Arrival& a);
+    Verdict take_out_of_order(Connection& c, Arrival& a);
+    bool may_hold_slot(const Connection& c, bool in_order) const;
+    void charge_slot(const Connection& c);
+    void accept_bytes(Connection& c, std::uint32_t bytes);
+    void fill_gaps(Connection& c);
+    void note_sack(Connection& c, Seq first, Seq end);
+    void trim_sack(Connection& c);
+    void schedule_ack(Connection& c, Arrival& a, std::uint32_t bytes);
+    void check_fin(Connection& c, Arrival& a);
+    void take_fin(Connection& c, Index self, Instant now);
+    std::uint32_t wanted_window(const Connection& c) const;
+    std::uint16_t window_to_send(Connection& c);
+    void window_opened(Connection& c, Index self);
+
+    // output.cpp
+    enum class Outcome : std::uint8_t { Done, More, NoFrame, Parked, Gone };
+    struct Sink {
+        std::span<TxFrame> frames;
+        std::size_t used = 0;
+        Instant now;
+        bool full() const { return used == frames.size(); }
+    };
+    struct Payload {
+        Index record = kNil;
+        std::uint32_t offset = 0;
+        std::uint32_t length = 0;
+    };
+    Outcome emit(Connection& c, Index self, Sink& out);
+    Outcome emit_syn(Connection& c, Index self, Sink& out);
+    Outcome emit_reset(Connection& c, Index self, Sink& out);
+    Outcome emit_lost(Connection& c, Index self, Sink& out, bool& sent);
+    Outcome emit_new(Connection& c, Index self, Sink& out, bool& sent);
+    Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
+    Outcome emit_probe(Connection& c, Index self, Sink& out);
+    Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
+    Outcome repeat(Connection& c, Index self, Index flight, Sink& out);
+    bool emit_reply(const Reply& reply, Sink& out);
+    std::uint32_t next_length(Connection& c, Instant now);
+    Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
+                  const Payload& payload);
+    void restart_after_idle(Connection& c, Instant now);
+    std::uint32_t fit_slices(const Payload& payload, std::uint32_t mss) const;
+    void place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena);
+    void finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_bytes, bool offload);
+    Outcome undeliverable(Connection& c, Index self, BeginResult result, Instant now);
+    void park(Connection& c, Index self);
+    void unpark(Connection& c, Index self);
+
+    // timers.cpp
+    void fire(Connection& c, Index self, Instant now);
+    void retransmit_timeout(Connection& c, Index self, Instant now);
+    void handshake_timeout(Connection& c, Index self, Instant now);
+    void persist_timeout(Connection& c, Index self, Instant now);
+    void life_timeout(Connection& c, Index self, Instant now);
+    bool gave_up(Connection& c, Instant now, std::uint32_t limit) const;
+    void arm_persist(Connection& c, Instant now);
+    void arm_keep_alive(Connection& c, Instant now);
+
+    // user_calls.cpp
+    Violation submit_one(ChannelIndex channel, const shm::Submission& submission, Instant now);
+    void user_connect(ChannelIndex channel, const shm::Submission& submission, Instant now);
+    int open(ChannelIndex channel, const shm::Submission& submission, Instant now,
+             std::uint32_t& shard);
+    int choose_port(Tuple& tuple, Instant now, std::uint32_t& shard);
+    Violation user_send(Connection& c, Index self, const shm::Submission& submission);
+    Violation user_release(SessionIndex session, const shm::Submission& submission, Instant now);
+    void user_shutdown(Connection& c, Index self);
+    void user_close(Connection& c, Index self, Instant now);
+    Violation user_option(Connection& c, Index self, const shm::OptionBody& option, Instant now);
+    Violation user_credit(ChannelIndex channel, const shm::CreditBody& credit, Instant now);
+    void refuse(ChannelIndex channel, std::uint64_t user, int error, std::uint32_t shard);
+    void released(Index connection, std::uint32_t generation, std::uint32_t bytes);
+
+    // completions.cpp
+    void channel_ready(ChannelIndex channel);
+    void channel_idle_if_empty(ChannelIndex channel);
+    bool emit_events(Connection& c, Index self, std::span<shm::Completion> out,
+                     std::size_t& used);
+    bool deliver(Connection& c, Index self, shm::Completion& completion);
+    bool deliver_private(Connection& c, Index self, Session& session,
+                         shm::Completion& completion);
+
+    // listener.cpp
+    Index find_listener(const Tuple& tuple) const;
+    Index find_listener(shm::ListenerId id) const;
+    void offer(Listener& listener, Instant now);
+    void leave_pending(Connection& c, Index self);
+    void join_half_open(Connection& c, Index self, Index listener);
+    void join_waiting(Connection& c, Index self, Instant now);
+    Index find_grant(const Listener& listener, SessionIndex session, ChannelIndex channel) const;
+    void give_back(Connection& c, Index self, Listener& listener);
+    void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
+
+    // sessions.cpp
+    void detach_some(Instant now);
+    void drop_channel(ChannelIndex channel);
+    void lose_client(Connection& c, Index self, Instant now);
+    bool alive(SessionIndex session) const {
+        return session != kNobody && sessions_[session].attached;
+    }
+
+    StackConfig config_;
+    SipKey hash_key_;
+    Tables tables_;
+    Pool<Connection, &Connection::output_next> connections_;
+    Demux demux_;
+    TimerWheel wheel_;
+    SendQueue send_;
+    ReceiveQueue rx_;
+    ListenerPool listeners_;
+    GrantPool grants_;
+    Pool<Refusal, &Refusal::next> refusals_;
+    shm::ShardTables& published_;
+    ArenaView rx_arena_;
+    Lower& lower_;
+    BufferPool& pool_;
+    shm::CounterBlock& counters_;
+
+    using OutputList = List<Connection, &Connection::output_next, &Connection::output_prev>;
+    using ChannelList = List<ChannelState, &ChannelState::next, &ChannelState::prev>;
+    OutputList output_;
+    OutputList parked_;
+    List<Connection, &Connection::session_next, &Connection::session_prev> time_wait_;
+    ChannelList ready_;
+    std::vector<Session> sessions_;
+    std::vector<ChannelState> channels_;
+    std::vector<SessionIndex> ending_;
+    std::vector<Refusal> refusal_records_;
+    std::array<Index, kListenerBuckets> listener_ids_;
+
+    static constexpr std::size_t kReplies = 256;
+    std::array<Reply, kReplies> replies_;
+    std::size_t reply_first_ = 0;
+    std::size_t reply_count_ = 0;
+
+    static constexpr std::size_t kSlotBatch = 64;
+    std::array<shm::Slice, kSlotBatch> free_slots_;
+    std::size_t free_slot_count_ = 0;
+
+    std::uint32_t unowned_slots_ = 0;  ///< of connections nobody accepted yet
+    std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
+    std::int64_t challenge_second_ = 0;
+    std::uint32_t challenges_ = 0;
+    std::uint32_t next_port_ = 0;
+    Instant now_;  ///< of the last call that had one, for those that have none
+};
+
+/// Challenge ACKs per second and stack (RFC 5961 §7).
+inline constexpr std::uint32_t kChallengesPerSecond = 1000;
+
+}  // namespace chiru::tcp

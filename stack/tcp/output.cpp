@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What may be sent, how much of it, and in which frame (RFC 9293 §3.7, §3.8.6.2.1; RFC 896).
+//
+// transmit() asks the connections that owe something, in turn, a few frames each. A frame is
+// headers in memory the driver lent, and slices of clients' memory; only short text is copied.
+#include "stack/tcp/machine.hpp"
+
+#include "base/check.hpp"
+#include "stack/wire/checksum.hpp"
+#include "stack/wire/tcp.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+using wire::kAck;
+using wire::kFin;
+using wire::kPsh;
+using wire::kRst;
+using wire::kSyn;
+
+namespace {
+
+constexpr std::uint8_t kProtocolTcp = 6;
+/// Text up to this length costs less to copy than to attach: a slice is worth a descriptor and a
+/// completion of the device.
+constexpr std::uint32_t kCopyBytes = 256;
+/// Frames of one connection before it is another's turn.
+constexpr std::size_t kTurnFrames = 16;
+constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
+constexpr std::size_t kMaxOptionBytes = 40;
+constexpr std::int64_t kIdleRestartUs = 1'000'000;
+
+std::uint32_t low_us(Instant now) {
+    return static_cast<std::uint32_t>(now.time_since_epoch().count());
+}
+
+/// Writes options one behind the other.
+class OptionWriter {
+public:
+    explicit OptionWriter(std::byte* at) : at_(at) {}
+    void byte(unsigned value) { at_[size_++] = static_cast<std::byte>(value); }
+    void word(std::uint32_t value) {
+        const be32 wire(value);
+        std::memcpy(at_ + size_, &wire, sizeof wire);
+        size_ += sizeof wire;
+    }
+    std::size_t size() const { return size_; }
+
+private:
+    std::byte* at_;
+    std::size_t size_ = 0;
+};
+
+}  // namespace
+
+std::size_t Machine::transmit(std::span<TxFrame> frames, Instant now) {
+    now_ = now;
+    Sink out{frames, 0, now};
+    while (reply_count_ > 0 && !out.full()) {
+        emit_reply(replies_[reply_first_], out);
+        reply_first_ = (reply_first_ + 1) % kReplies;
+        --reply_count_;
+    }
+    while (!output_.empty() && !out.full()) {
+        const Index self = output_.head;
+        Connection& c = connections_[self];
+        output_.remove(connections_.data(), self);
+        c.clear(kInOutput);
+        const Outcome outcome = emit(c, self, out);
+        if (outcome == Outcome::Gone) continue;
+        if (outcome == Outcome::More || outcome == Outcome::NoFrame) mark_output(c, self);
+        schedule(c, self);
+    }
+    flush_slots();
+    return out.used;
+}
+
+Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
+    if (c.has(kOweReset)) return emit_reset(c, self, out);
+    if (c.info.state == TcpState::Closed) return Outcome::Gone;
+    if (c.has(kOweSyn)) return emit_syn(c, self, out);
+    if (!synchronized(c.info.state)) return Outcome::Done;
+
+    // Beside text there is no room for SACK blocks, and a gap must be told.
+    if (c.has(kOweAck) && (c.sack_count > 0 || c.has(kDsackOwed)))
+        if (const Outcome o = emit_ack(c, self, out, c.snd_nxt()); o != Outcome::Done) return o;
+
+    for (std::size_t turn = 0; turn < kTurnFrames; ++turn) {
+        bool sent = false;
+        Outcome o = emit_lost(c, self, out, sent);
+        if (o == Outcome::Done && !sent) o = emit_new(c, self, out, sent);
+        if (o != Outcome::Done) return o;
+        if (!sent) {
+            if (c.has(kOweTail)) o = emit_tail_probe(c, self, out);
+            else if (c.has(kOweProbe | kOweKeepAlive)) o = emit_probe(c, self, out);
+            else if (c.has(kOweAck)) o = emit_ack(c, self, out, c.snd_nxt());
+            return o;
+        }
+        if (out.full()) return Outcome::NoFrame;
+    }
+    return Outcome::More;
+}
+
+Machine::Outcome Machine::emit_syn(Connection& c, Index self, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    const bool answer = c.info.state == TcpState::SynReceived;
+    const std::uint8_t flags = answer ? kSyn | kAck : kSyn;
+    const Outcome o = build(c, self, out, Seq(c.info.iss), flags, {});
+    if (o != Outcome::Done) return o;
+    c.clear(kOweSyn | kOweAck);
+    c.retransmit_at = out.now + Micros(c.info.rto_us);
+    return Outcome::Done;
+}
+
+Machine::Outcome Machine::emit_reset(Connection& c, Index self, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    const Outcome o = build(c, self, out, c.snd_nxt(), kRst | kAck, {});
+    if (o == Outcome::Parked || o == Outcome::Gone) unpark(c, self);  // sent once, or not at all
+    else count(Counter::TcpResetsSent);
+    c.clear(kOweReset);
+    free_if_done(c, self);
+    return Outcome::Gone;
+}
+
+Machine::Outcome Machine::emit_lost(Connection& c, Index self, Sink& out, bool& sent) {
+    if (c.lost_bytes == 0) return Outcome::Done;
+    if (c.pipe_bytes() >= c.info.cwnd_bytes && !c.has(kForceOne)) {
+        c.set(kCwndLimited);
+        return Outcome::Done;
+    }
+    Index i = c.retransmit_hint == kNil ? c.flight_head : c.retransmit_hint;
+    while (i != kNil && !send_.flights()[i].has(kLost)) i = send_.flights()[i].next;
+    DCHECK(i != kNil);
+    c.retransmit_hint = i;
+    if (i == kNil) return Outcome::Done;
+    const Outcome o = repeat(c, self, i, out);
+    if (o != Outcome::Done) return o;
+    if (c.info.recovery == 1) count(Counter::TcpFastRetransmits);
+    c.clear(kForceOne);
+    if (c.retransmit_at == kNever || c.has(kTailArmed)) arm_retransmit(c, out.now);
+    sent = true;
+    return Outcome::Done;
+}
+
+// Sends a flight again: as it is, or its first segment if it was larger than one.
+Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    if (send_.flights()[flight].text_bytes() > c.info.mss &&
+        !send_.split(c, flight, c.info.mss))
+        return Outcome::Done;
+    Flight& f = send_.flights()[flight];
+    std::uint8_t flags = kAck;
+    if (f.text_bytes() > 0) flags |= kPsh;
+    if (f.has(kFlightFin)) flags |= kFin;
+    const Outcome o = build(c, self, out, f.first, flags, {f.record, f.offset, f.text_bytes()});
+    if (o != Outcome::Done) return o;
+    if (f.has(kLost)) c.lost_bytes -= f.length;
+    f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kRepeated);
+    f.sent_us = low_us(out.now);
+    ++c.info.retransmitted_segments;
+    c.info.retransmitted_bytes += f.text_bytes();
+    count(Counter::TcpRetransmits);
+    return Outcome::Done;
+}
+
+// How much new text may go out now; 0 if none. The sender's half of silly window avoidance
+// (§3.8.6.2.1) and Nagle's rule in Minshall's form: only a short segment waits for a short one.
+std::uint32_t Machine::next_length(Connection& c, Instant now) {
+    const std::uint32_t unsent = c.unsent_bytes();
+    if (unsent == 0) return 0;
+    const std::uint32_t in_flight = c.outstanding_bytes();
+    const std::uint32_t window = c.info.snd_wnd > in_flight ? c.info.snd_wnd - in_flight : 0;
+    const std::uint32_t pipe = c.pipe_bytes();
+    const std::uint32_t room = c.info.cwnd_bytes > pipe ? c.info.cwnd_bytes - pipe : 0;
+    const std::uint32_t mss = c.info.mss;
+    std::uint32_t length = std::min({unsent, window, room});
+    if (length < std::min(unsent, mss) && room < window) {
+        c.set(kCwndLimited);
+        return 0;  // the congestion window grows by whole segments, so wait for one
+    }
+    if (room - length < mss) c.set(kCwndLimited);
+    else c.clear(kCwndLimited);
+
+    if (length >= mss) {
+        const std::uint32_t most = std::max(c.path.tso_bytes, mss);
+        if (length >= most) return most / mss * mss;
+        const bool tail = length == unsent && !c.has(kCork | kMoreToCome);
+        if (length % mss != 0 && tail && (c.has(kNoDelay | kFinQueued))) return length;
+        return length / mss * mss;
+    }
+    if (length == 0) return 0;
+    const bool override_ended = c.has(kOverride);
+    if (override_ended) return length;
+    if (length == unsent) {
+        if (c.has(kFinQueued)) return length;
+        if (c.has(kCork | kMoreToCome)) {
+            if (c.retransmit_at == kNever) c.retransmit_at = now + kHoldPatience;
+            return 0;
+        }
+        if (c.has(kNoDelay) || c.small_end <= c.snd_una()) return length;
+        return 0;
+    }
+    return length >= c.info.max_snd_wnd / 2 ? length : 0;
+}
+
+Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& sent) {
+    const bool fin_next = c.has(kFinQueued) && !c.has(kFinSent);
+    if (c.unsent_bytes() == 0 && !fin_next) return Outcome::Done;
+    if (c.outstanding_bytes() == 0) restart_after_idle(c, out.now);
+    const std::uint32_t length = next_length(c, out.now);
+    const bool fin = fin_next && length == c.unsent_bytes() &&
+                     (length > 0 || c.info.snd_wnd > c.outstanding_bytes() || c.has(kOverride));
+    if (length == 0 && !fin) {
+        arm_persist(c, out.now);
+        return Outcome::Done;
+    }
+    if (out.full()) return Outcome::NoFrame;
+    if (send_.flights().available() == 0) return Outcome::More;  // a turn later there may be one
+
+    Payload payload{c.send_cursor, c.send_cursor_offset, length};
+    payload.length = fit_slices(payload, c.info.mss);
+    const bool all = payload.length == c.unsent_bytes();
+    std::uint8_t flags = kAck;
+    if (all) flags |= kPsh;
+    if (fin && all) flags |= kFin;
+    const Outcome o = build(c, self, out, c.snd_nxt(), flags, payload);
+    if (o != Outcome::Done) return o;
+    const bool with_fin = (flags & kFin) != 0;
+    send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
+    if (with_fin) c.set(kFinSent);
+    if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
+    c.clear(kOverride);
+    c.info.tx_bytes += payload.length;
+    if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
+        sessions_[c.session].config.counters->tx_bytes.add(payload.length);
+    if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == c.flight_tail)
+        arm_retransmit(c, out.now);
+    sent = true;
+    return Outcome::Done;
+}
+
+// RFC 5681 §4.1: what was known about the path is old after a pause.
+void Machine::restart_after_idle(Connection& c, Instant now) {
+    const std::int64_t idle = now.time_since_epoch().count() - c.info.last_sent_us;
+    if (idle < std::max<std::int64_t>(c.info.rto_us, kIdleRestartUs)) return;
+    c.info.cwnd_bytes = std::min(c.info.cwnd_bytes, initial_window(c.info.mss));
+}
+
+// RFC 8985 §7.3: new text if the peer's window takes it, else the last segment again.
+Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    if (c.flight_tail != kNil) {
+        const Outcome o = repeat(c, self, c.flight_tail, out);
+        if (o != Outcome::Done) return o;
+    }
+    c.clear(kOweTail);
+    c.set(kTailProbed);
+    c.recover = c.snd_nxt();
+    arm_retransmit(c, out.now);
+    return Outcome::Done;
+}
+
+// A segment the peer must refuse, and so answer: one number below its window. Zero-window probes
+// and keep-alives (RFC 9293 §3.8.4, §3.8.6.1) carry no octet of text, for some peers would keep it.
+Machine::Outcome Machine::emit_probe(Connection& c, Index self, Sink& out) {
+    const Outcome o = emit_ack(c, self, out, c.snd_una() - 1);
+    if (o != Outcome::Done) return o;
+    if (c.has(kOweProbe)) count(Counter::TcpZeroWindowProbes);
+    else count(Counter::TcpKeepAlives);
+    c.clear(kOweProbe | kOweKeepAlive);
+    return Outcome::Done;
+}
+
+Machine::Outcome Machine::emit_ack(Connection& c, Index self, Sink& out, Seq seq) {
+    if (out.full()) return Outcome::NoFrame;
+    return build(c, self, out, seq, kAck, {});
+}
+
+/// Options of a SYN: what we offer, or of what was offered what we take.
+static void write_syn_options(OptionWriter& w, const Connection& c, bool answer, std::uint32_t mss,
+                              std::uint32_t stamp) {
+    const auto takes = [&](shm::NegotiatedOption o) { return !answer || c.negotiated(o); };
+    w.word(0x0204'0000u | mss);
+    if (takes(shm::kNegotiatedWindowScale)) w.word(0x0103'0300u | c.info.rcv_shift);
+    if (takes(shm::kNegotiatedTimestamps)) {
+        w.word(takes(shm::kNegotiatedSack) ? 0x0402'080au : 0x0101'080au);
+        w.word(stamp);
+        w.word(answer ? c.ts_recent : 0);
+    } else if (takes(shm::kNegotiatedSack)) {
+        w.word(0x0101'0402u);
+    }
+}
+
+static void write_options(OptionWriter& w, const Connection& c, std::uint32_t stamp, bool blocks) {
+    if (c.negotiated(shm::kNegotiatedTimestamps)) {
+        w.word(0x0101'080au);
+        w.word(stamp);
+        w.word(c.ts_recent);
+    }
+    if (!blocks || !c.negotiated(shm::kNegotiatedSack)) return;
+    const bool dsack = c.has(kDsackOwed);
+    const std::size_t count = std::min<std::size_t>(c.sack_count + (dsack ? 1u : 0u), kSackBlocks);
+    if (count == 0) return;
+    w.word(0x0101'0500u | static_cast<std::uint32_t>(2 + 8 * count));
+    std::size_t left = count;
+    const auto block = [&](const SackBlock& b) {
+        if (left == 0) return;
+        --left;
+        w.word(b.first.raw());
+        w.word(b.end.raw());
+    };
+    if (dsack) block(c.dsack);  // RFC 2883 §4: the duplicate is reported first
+    for (std::size_t i = 0; i < c.sack_count; ++i) block(c.sack[i]);
+}
+
+// The one function that makes a connection's segments.
+Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
+                                const Payload& payload) {
+    std::array<std::byte, kMaxOptionBytes> options;
+    OptionWriter writer(options.data());
+    const std::uint32_t stamp = timestamp(c, out.now);
+    const bool syn = (flags & kSyn) != 0;
+    if (syn) {
+        const std::uint32_t headers = c.info.remote_address.is_v4() ? 40 : 60;
+        write_syn_options(writer, c, (flags & kAck) != 0, c.path.mtu - headers, stamp);
+    } else {
+        write_options(writer, c, stamp, payload.length == 0 && (flags & kRst) == 0);
+    }
+    const std::size_t header_bytes = sizeof(wire::TcpHeader) + writer.size();
+    const std::size_t l4_bytes = header_bytes + payload.length;
+
+    TxFrame& frame = out.frames[out.used];
+    frame.head_length = 0;
+    frame.flags = 0;
+    frame.slice_count = 0;
+    frame.segment_bytes = 0;
+    if (payload.length > c.info.mss) {
+        frame.flags = kTxSegment;
+        frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
+    }
+    const BeginResult begun = lower_.begin(frame, c.path, c.info.local_address,
+                                           c.info.remote_address, kProtocolTcp, l4_bytes, c.ip,
+                                           out.now);
+    if (begun != BeginResult::Ready) return undeliverable(c, self, begun, out.now);
+
+    const std::uint16_t window =
+        syn ? static_cast<std::uint16_t>(std::min(c.info.rcv_wnd, 65'535u)) : window_to_send(c);
+    wire::TcpHeader header{};
+    header.source_port = c.info.local_port;
+    header.destination_port = c.info.remote_port;
+    header.sequence = seq.raw();
+    header.acknowledgment = (flags & kAck) != 0 ? c.info.rcv_nxt : 0;
+    header.data_offset = static_cast<std::uint8_t>(header_bytes / 4 << 4);
+    header.flags = flags;
+    header.window = window;
+    std::byte* at = frame.head + frame.head_length;
+    std::memcpy(at, &header, sizeof header);
+    std::memcpy(at + sizeof header, options.data(), writer.size());
+    frame.l4_bytes = static_cast<std::uint8_t>(header_bytes);
+    frame.head_length = static_cast<std::uint16_t>(frame.head_length + header_bytes);
+    if (payload.length > 0) place_payload(frame, payload, sessions_[c.session].config.tx_arena);
+    finish_frame(frame, tuple_of(c), l4_bytes, c.path.offload_l4 != 0);
+
+    ++out.used;
+    count(Counter::TcpSegmentsOut);
+    ++c.info.tx_segments;
+    c.info.last_sent_us = out.now.time_since_epoch().count();
+    if ((flags & kAck) != 0) {
+        // Beside text the SACK blocks were not told.
+        c.last_ack_sent = c.rcv_nxt();
+        c.clear(kOweAck | kDsackOwed);
+        c.ack_at = kNever;
+    }
+    return Outcome::Done;
+}
+
+// Walks the records under a segment, and cuts it where it has too many slices for a frame, unless
+// they are short enough to be copied together.
+std::uint32_t Machine::fit_slices(const Payload& payload, std::uint32_t mss) const {
+    std::uint32_t length = 0;
+    std::uint32_t offset = payload.offset;
+    std::size_t slices = 0;
+    for (Index i = payload.record; i != kNil && length < payload.length; ++slices) {
+        if (slices == kMaxTxSlices)
+            return payload.length <= mss ? payload.length : length;
+        length += std::min(send_.records()[i].slice.length - offset, payload.length - length);
+        i = send_.records()[i].next;
+        offset = 0;
+    }
+    return payload.length;
+}
+
+void Machine::place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena) {
+    std::size_t slices = 0;
+    std::uint32_t left = payload.length;
+    std::uint32_t offset = payload.offset;
+    for (Index i = payload.record; left > 0; ++slices) {
+        left -= std::min(send_.records()[i].slice.length - offset, left);
+        i = send_.records()[i].next;
+        offset = 0;
+    }
+    const std::size_t room = std::size_t{frame.head_capacity} - frame.head_length;
+    const bool copy = payload.length <= room &&
+                      (slices > kMaxTxSlices || payload.length <= kCopyBytes * slices);
+    if (copy) count(Counter::CopiedTxSmall, payload.length);
+
+    left = payload.length;
+    offset = payload.offset;
+    for (Index i = payload.record; left > 0;) {
+        SendEntry& entry = send_.records()[i];
+        const std::uint32_t piece = std::min(entry.slice.length - offset, left);
+        const std::byte* data = arena.base + entry.slice.offset + offset;
+        if (copy) {
+            std::memcpy(frame.head + frame.head_length, data, piece);
+            frame.head_length = static_cast<std::uint16_t>(frame.head_length + piece);
+        } else {
+            DCHECK(frame.slice_count < kMaxTxSlices);
+            ++entry.device_refs;
+            frame.slices[frame.slice_count++] = {
+                data, {entry.slice.offset + offset, piece, entry.slice.arena, 0}, SendRecord{i}};
+        }
+        left -= piece;
+        i = entry.next;
+        offset = 0;
+    }
+}
+
+// The checksum: all of it, or the pseudo header's sum for a port that does the rest.
+void Machine::finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_bytes,
+                           bool offload) {
+    const std::size_t l4_at = std::size_t{frame.l2_bytes} + frame.l3_bytes;
+    std::uint16_t sum = 0;
+    if (offload) {
+        frame.flags |= kTxL4Checksum;
+        // A port that cuts segments adds each one's length itself.
+        const bool cut = (frame.flags & kTxSegment) != 0;
+        sum = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, cut ? 0 : l4_bytes).sum();
+    } else {
+        auto all = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, l4_bytes);
+        all.add(std::span(frame.head + l4_at, frame.head_length - l4_at));
+        for (std::size_t i = 0; i < frame.slice_count; ++i)
+            all.add(std::span(frame.slices[i].data, frame.slices[i].slice.length));
+        sum = all.checksum();
+    }
+    const be16 field(sum);
+    std::memcpy(frame.head + l4_at + offsetof(wire::TcpHeader, checksum), &field, sizeof field);
+}
+
+bool Machine::emit_reply(const Reply& reply, Sink& out) {
+    const auto route = lower_.route(reply.tuple.remote, reply.tuple.local);
+    if (!route) return false;
+    Path path = route->path;
+    TxFrame& frame = out.frames[out.used];
+    frame.head_length = 0;
+    frame.flags = 0;
+    frame.slice_count = 0;
+    frame.segment_bytes = 0;
+    if (lower_.begin(frame, path, reply.tuple.local, reply.tuple.remote, kProtocolTcp,
+                     sizeof(wire::TcpHeader), {}, out.now) != BeginResult::Ready)
+        return false;  // the peer asks again
+    wire::TcpHeader header{};
+    header.source_port = reply.tuple.local_port;
+    header.destination_port = reply.tuple.remote_port;
+    header.sequence = reply.seq.raw();
+    header.acknowledgment = reply.ack.raw();
+    header.data_offset = 5 << 4;
+    header.flags = reply.flags;
+    std::memcpy(frame.head + frame.head_length, &header, sizeof header);
+    frame.l4_bytes = sizeof header;
+    frame.head_length = static_cast<std::uint16_t>(frame.head_length + sizeof header);
+    finish_frame(frame, reply.tuple, sizeof header, path.offload_l4 != 0);
+    ++out.used;
+    count(Counter::TcpSegmentsOut);
+    count(Counter::TcpResetsSent);
+    return true;
+}
+
+Machine::Outcome Machine::undeliverable(Connection& c, Index self, BeginResult result,
+                                        Instant now) {
+    if (result == BeginResult::Unresolved) {
+        park(c, self);
+        return Outcome::Parked;
+    }
+    const TcpState state = c.info.state;
+    if (state == TcpState::SynSent || state == TcpState::SynReceived) {
+        count(Counter::TcpOpenFailed);
+        end(c, self, EHOSTUNREACH);
+        return Outcome::Gone;
+    }
+    // An outage is no reason to give up: the timers try again, and they know when to end it.
+    c.info.error = EHOSTUNREACH;
+    c.clear(kOweAck | kOweProbe | kOweKeepAlive | kOweTail);
+    if (c.retransmit_at == kNever && (c.flight_head != kNil || c.unsent_bytes() > 0))
+        c.retransmit_at = now + Micros(c.info.rto_us);
+    return Outcome::Parked;
+}
+
+void Machine::park(Connection& c, Index self) {
+    if (c.has(kInOutput)) {
+        output_.remove(connections_.data(), self);
+        c.clear(kInOutput);
+    }
+    if (c.has(kParked)) return;
+    c.set(kParked);
+    parked_.push_back(connections_.data(), self);
+}
+
+void Machine::unpark(Connection& c, Index self) {
+    if (!c.has(kParked)) return;
+    c.clear(kParked);
+    parked_.remove(connections_.data(), self);
+}
+
+void Machine::path_ready(std::uint32_t neighbor, bool reachable, Instant now) {
+    now_ = now;
+    for (Index i = parked_.head; i != kNil;) {
+        const Index self = i;
+        Connection& c = connections_[self];
+        i = c.output_next;
+        if (c.path.neighbor != neighbor) continue;
+        unpark(c, self);
+        if (reachable) {
+            mark_output(c, self);
+            continue;
+        }
+        undeliverable(c, self, BeginResult::Unreachable, now);
+        if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);
+    }
+}
+
+void Machine::sent(SendRecord record) {
+    const auto i = static_cast<Index>(record);
+    if (i >= send_.records().high()) return;
+    SendEntry& entry = send_.records()[i];
+    DCHECK(entry.device_refs > 0);
+    if (entry.device_refs == 0 || --entry.device_refs > 0) return;
+    const Index self = entry.connection;
+    Connection& c = connections_[self];
+    if (c.send_head != i) return;
+    reclaim(c, self);
+    free_if_done(c, self);
+}
+
+}  // namespace chiru::tcp

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The seventh and eighth step (RFC 9293 §3.10.7.4): text and FIN; and with them what window to
+// offer (§3.8.6) and when to acknowledge (§3.8.6.3, RFC 5681 §4.2).
+//
+// Text is not moved: the slot it came in becomes part of the connection's queue. Short text that
+// finds room behind the newest queued text is copied there, so tiny segments cannot pin the pool.
+#include "stack/tcp/machine.hpp"
+
+#include "stack/wire/tcp.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+
+namespace {
+
+/// Out-of-order slots of one connection.
+constexpr std::uint32_t kMaxReassemblySlots = 1024;
+/// What a connection may send before anybody accepts it.
+constexpr std::uint32_t kMaxUnownedBytes = 65'536;
+constexpr std::uint32_t kMaxUnownedSlots = 16;
+
+}  // namespace
+
+Verdict Machine::take_text(Connection& c, Arrival& a) {
+    Segment& seg = a.seg;
+    if (seg.text.empty()) return kContinue;
+    if (!may_receive(c.info.state)) return kContinue;  // "this should not occur": after a FIN
+    if (c.has(kClientGone)) {
+        // RFC 1122 §4.2.2.13: nobody will read it, and the peer shall know that.
+        reset(c, a.self, ECONNRESET);
+        return Counter::InNoSocket;
+    }
+    if (seg.seq < c.rcv_nxt()) {
+        const auto known = static_cast<std::uint32_t>(c.rcv_nxt() - seg.seq);
+        c.set(kDsackOwed);
+        c.dsack = {seg.seq, seg.seq + std::min(known, static_cast<std::uint32_t>(seg.text.size()))};
+        if (known >= seg.text.size()) {  // a FIN alone is new
+            seg.trim_front(static_cast<std::uint32_t>(seg.text.size()));
+            owe_ack(c, a.self);
+            return Counter::InDuplicate;
+        }
+        seg.trim_front(known);
+    }
+    const auto room = static_cast<std::uint32_t>(c.rcv_nxt() + c.info.rcv_wnd - seg.seq);
+    seg.keep_front(room);
+    if (seg.text.empty()) return kContinue;
+    return seg.seq == c.rcv_nxt() ? take_in_order(c, a) : take_out_of_order(c, a);
+}
+
+bool Machine::may_hold_slot(const Connection& c, bool in_order) const {
+    // Text behind a gap must leave room for the text that fills it.
+    const std::uint32_t limit = in_order ? slot_limit_ : slot_limit_ / 4 * 3;
+    if (rx_.held() >= limit) return false;
+    if (c.session == kNobody)
+        return c.info.unread_bytes + c.info.out_of_order_bytes < kMaxUnownedBytes &&
+               c.reassembly_slots < kMaxUnownedSlots && unowned_slots_ < slot_limit_ / 4;
+    const Session& session = sessions_[c.session];
+    const std::uint32_t quota = session.config.max_rx_slots;
+    return session.slots_held < (in_order ? quota : quota / 4 * 3);
+}
+
+void Machine::charge_slot(const Connection& c) {
+    if (c.session == kNobody) {
+        ++unowned_slots_;
+        return;
+    }
+    Session& session = sessions_[c.session];
+    ++session.slots_held;
+    if (session.config.counters != nullptr)
+        session.config.counters->rx_slots_held.set(session.slots_held);
+}
+
+Verdict Machine::take_in_order(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    const auto length = static_cast<std::uint32_t>(seg.text.size());
+    if (rx_.can_append(c, length)) {
+        rx_.append(c, seg.text);
+        count(Counter::CopiedRxSmall, length);
+    } else if (may_hold_slot(c, true)) {
+        const Index slot = rx_.divider().slot(a.in.frame->slice.offset);
+        const std::uint64_t at = a.in.frame->slice.offset +
+                                 static_cast<std::uint64_t>(seg.text.data() - a.in.frame->data);
+        rx_.enqueue(c, slot, static_cast<std::uint16_t>(at - rx_.divider().offset(slot)), length);
+        charge_slot(c);
+        a.kept_slot = true;
+    } else {
+        owe_ack(c, a.self);
+        a.seg.keep_front(0);
+        return Counter::InNoBuffer;
+    }
+    accept_bytes(c, length);
+    const bool gap_filled = c.reassembly_head != kNil;
+    if (gap_filled) fill_gaps(c);
+    mark_event(c, a.self);
+    if (gap_filled) owe_ack(c, a.self);  // RFC 5681 §4.2
+    else schedule_ack(c, a, length);
+    return kContinue;
+}
+
+void Machine::accept_bytes(Connection& c, std::uint32_t bytes) {
+    c.info.rcv_nxt += bytes;
+    c.info.rcv_wnd -= std::min(bytes, c.info.rcv_wnd);
+    c.info.unread_bytes += bytes;
+    c.info.rx_bytes += bytes;
+    if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
+        sessions_[c.session].config.counters->rx_bytes.add(bytes);
+}
+
+void Machine::fill_gaps(Connection& c) {
+    while (c.reassembly_head != kNil) {
+        const RxSlot& s = rx_[c.reassembly_head];
+        if (s.first > c.rcv_nxt()) break;
+        if (s.end() <= c.rcv_nxt()) free_slot(rx_.drop_reassembly(c));
+        else accept_bytes(c, rx_.move_up(c, c.rcv_nxt()));
+    }
+    trim_sack(c);
+}
+
+Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    owe_ack(c, a.self);  // at once: the sender learns of the gap by it (RFC 5681 §4.2)
+    count(Counter::TcpOutOfOrder);
+    ++c.info.out_of_order_segments;
+    const Seq end = seg.seq + static_cast<std::uint32_t>(seg.text.size());
+    const ReceiveQueue::Gap gap = rx_.find_gap(c, seg.seq, end);
+    if (gap.empty()) {
+        c.set(kDsackOwed);
+        c.dsack = {seg.seq, end};
+        return Counter::InDuplicate;
+    }
+    if (c.reassembly_slots >= kMaxReassemblySlots || !may_hold_slot(c, false)) {
+        count(Counter::TcpOutOfOrderDropped);
+        return Counter::InNoBuffer;
+    }
+    const Index slot = rx_.divider().slot(a.in.frame->slice.offset);
+    const std::uint64_t at = a.in.frame->slice.offset +
+                             static_cast<std::uint64_t>(seg.text.data() - a.in.frame->data) +
+                             static_cast<std::uint64_t>(gap.first - seg.seq);
+    rx_.insert(c, slot, static_cast<std::uint16_t>(at - rx_.divider().offset(slot)), gap);
+    charge_slot(c);
+    a.kept_slot = true;
+    note_sack(c, gap.first, gap.end);
+    return kContinue;
+}
+
+// RFC 2018 §4: the block with the newest text comes first, then those told most recently.
+void Machine::note_sack(Connection& c, Seq first, Seq end) {
+    std::array<SackBlock, kSackBlocks> kept{};
+    std::size_t count = 1;
+    SackBlock merged{first, end};
+    for (std::size_t i = 0; i < c.sack_count; ++i) {
+        const SackBlock& old = c.sack[i];
+        if (old.first <= merged.end && merged.first <= old.end) {
+            if (old.first < merged.first) merged.first = old.first;
+            if (old.end > merged.end) merged.end = old.end;
+        } else if (count < kSackBlocks) {
+            kept[count++] = old;
+        }
+    }
+    kept[0] = merged;
+    c.sack = kept;
+    c.sack_count = static_cast<std::uint8_t>(count);
+}
+
+void Machine::trim_sack(Connection& c) {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < c.sack_count; ++i)
+        if (c.sack[i].end > c.rcv_nxt()) c.sack[count++] = c.sack[i];
+    c.sack_count = static_cast<std::uint8_t>(count);
+    if (c.reassembly_head == kNil) c.sack_count = 0;
+}
+
+// Every second full segment at the latest, and else when the timer ends; sooner if text goes back
+// that can carry it.
+void Machine::schedule_ack(Connection& c, Arrival& a, std::uint32_t bytes) {
+    const auto unacknowledged = static_cast<std::uint32_t>(c.rcv_nxt() - c.last_ack_sent);
+    const std::uint32_t full = std::min(c.info.mss, std::uint32_t{c.info.peer_mss});
+    if (c.has(kQuickAck) || unacknowledged >= 2 * full || bytes > 2 * full) {
+        owe_ack(c, a.self);
+        return;
+    }
+    if (c.ack_at != kNever) return;
+    // A peer with a retransmission timer as short as ours must hear of its text in time.
+    const Micros limit = std::max(config_.tcp.min_rto * 4 / 5, Micros(c.info.srtt_us));
+    c.ack_at = a.now + std::min(config_.tcp.delayed_ack, limit);
+}
+
+// A FIN may come before the text in front of it; it is remembered until the gap is filled.
+void Machine::check_fin(Connection& c, Arrival& a) {
+    const Segment& seg = a.seg;
+    if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
+    if (seg.has(wire::kFin)) {
+        const Seq fin = seg.seq + static_cast<std::uint32_t>(seg.text.size());
+        if (fin >= c.rcv_nxt() && !c.has(kPeerFinKnown) && may_receive(c.info.state)) {
+            c.set(kPeerFinKnown);
+            c.peer_fin = fin;
+        }
+        owe_ack(c, a.self);
+    }
+    if (c.has(kPeerFinKnown) && c.peer_fin == c.rcv_nxt() && may_receive(c.info.state))
+        take_fin(c, a.self, a.now);
+}
+
+void Machine::take_fin(Connection& c, Index self, Instant now) {
+    ++c.info.rcv_nxt;
+    c.info.rcv_wnd -= std::min(1u, c.info.rcv_wnd);
+    owe_ack(c, self);
+    tell(c, self, kEventPeerClosed);
+    switch (c.info.state) {
+        case TcpState::Established: c.info.state = TcpState::CloseWait; return;
+        case TcpState::FinWait1: c.info.state = TcpState::Closing; return;
+        case TcpState::FinWait2: enter_time_wait(c, self, now); return;
+        default: return;
+    }
+}
+
+std::uint32_t Machine::wanted_window(const Connection& c) const {
+    const std::uint32_t unread = c.info.unread_bytes;
+    return c.info.rcv_buffer_bytes > unread ? c.info.rcv_buffer_bytes - unread : 0;
+}
+
+// What goes into the window field, and with that becomes a promise. The right edge never moves
+// back (RFC 9293 §3.8.6), and moves on in steps worth a segment (§3.8.6.2.2).
+std::uint16_t Machine::window_to_send(Connection& c) {
+    const std::uint32_t wanted = wanted_window(c);
+    const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
+    if (wanted >= c.info.rcv_wnd + step) c.info.rcv_wnd = wanted;
+    const std::uint32_t unit = 1u << c.info.rcv_shift;
+    const std::uint32_t scaled = std::min((c.info.rcv_wnd + unit - 1) >> c.info.rcv_shift, 65'535u);
+    // What is rounded up is promised too; what the field cannot say is not.
+    if (scaled << c.info.rcv_shift > c.info.rcv_wnd || scaled == 65'535)
+        c.info.rcv_wnd = scaled << c.info.rcv_shift;
+    return static_cast<std::uint16_t>(scaled);
+}
+
+// The client has read. Worth a segment of its own only if the peer may send twice as much now.
+void Machine::window_opened(Connection& c, Index self) {
+    if (!may_receive(c.info.state)) return;
+    const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
+    const std::uint32_t wanted = wanted_window(c);
+    if (wanted >= 2 * c.info.rcv_wnd && wanted >= c.info.rcv_wnd + step) owe_ack(c, self);
+}
+
+}  // namespace chiru::tcp

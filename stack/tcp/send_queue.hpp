@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What clients gave to send, and what of it is in flight.
+//
+//   records   a slice of a client's arena each, in the order of submission; given back, oldest
+//             first, once every byte is acknowledged and no device holds a part of it
+//   flights   one for each segment sent and not yet acknowledged, in the order of sequence
+//             numbers: when it was sent, whether the peer has it (SACK), whether it is thought lost
+//
+// Both are linked lists through shared tables: a connection with nothing to send owns neither.
+#pragma once
+
+#include "shm/descriptor.hpp"
+#include "stack/tcp/connection.hpp"
+#include "stack/tcp/index.hpp"
+#include "stack/tcp/seq.hpp"
+
+#include <cstdint>
+
+namespace chiru::tcp {
+
+struct SendEntry {
+    shm::Slice slice;
+    Index next = kNil;
+    Index connection = kNil;
+    Seq first;                      ///< sequence number of the slice's first byte
+    std::uint32_t device_refs = 0;  ///< frames not yet sent() that name a part of it
+
+    Seq end() const { return first + slice.length; }
+};
+static_assert(sizeof(SendEntry) == 32);
+
+enum FlightFlag : std::uint8_t {
+    kSacked = 1,
+    kLost = 2,      ///< and not yet sent again
+    kRepeated = 4,  ///< sent more than once: no RTT sample (Karn)
+    kFlightFin = 8,  ///< its last sequence number is the FIN
+};
+
+struct Flight {
+    Index next = kNil;
+    Index prev = kNil;
+    Seq first;
+    std::uint32_t length = 0;   ///< in sequence numbers
+    Index record = kNil;        ///< where its first byte lies; nil if it is a FIN alone
+    std::uint32_t offset = 0;   ///< in that record
+    std::uint32_t sent_us = 0;  ///< low bits of the clock at the latest transmission
+    std::uint8_t flags = 0;     ///< FlightFlag bits
+    std::uint8_t reserved = 0;
+    std::uint16_t reserved2 = 0;
+
+    Seq end() const { return first + length; }
+    bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
+    std::uint32_t text_bytes() const { return length - (has(kFlightFin) ? 1u : 0u); }
+};
+static_assert(sizeof(Flight) == 32);
+
+using SendPool = Pool<SendEntry, &SendEntry::next>;
+using FlightPool = Pool<Flight, &Flight::next>;
+using FlightList = List<Flight, &Flight::next, &Flight::prev>;
+
+class SendQueue {
+public:
+    SendQueue(SendPool records, FlightPool flights) : records_(records), flights_(flights) {}
+
+    SendPool& records() { return records_; }
+    FlightPool& flights() { return flights_; }
+    const SendPool& records() const { return records_; }
+
+    /// Queues a slice behind what `c` has. False without a free record.
+    bool append(Connection& c, Index connection, const shm::Slice& slice);
+
+    /// Notes `length` sequence numbers from snd_nxt on as sent, and moves snd_nxt and the cursor.
+    /// There must be a free flight.
+    Index launch(Connection& c, std::uint32_t length, bool fin, std::uint32_t now_us);
+
+    /// Cuts `flight` so that `head_bytes` stay in it; the rest becomes the next flight with the
+    /// same flags. False without a free record.
+    bool split(Connection& c, Index flight, std::uint32_t head_bytes);
+
+    /// The first `bytes` of this flight are acknowledged; less than all.
+    void trim(Connection& c, Index flight, std::uint32_t bytes);
+
+    /// Takes out a flight, with its share of the connection's sums.
+    void land(Connection& c, Index flight);
+    void land_all(Connection& c);
+
+    void mark_lost(Connection& c, Index flight);
+    void mark_sacked(Connection& c, Index flight);
+    /// The peer took back what it told by SACK.
+    void forget_sack(Connection& c);
+    /// It was not lost after all.
+    void mark_found(Connection& c, Index flight);
+
+    /// Gives back the oldest records that nobody needs any longer; adds to c.info.sent_bytes.
+    /// Returns how many records came free.
+    std::uint32_t reclaim(Connection& c);
+    /// Gives up what was queued: after this reclaim() waits for devices only.
+    void abandon(Connection& c);
+
+private:
+    /// Moves a place in the queue on by `bytes`.
+    void skip(Index& record, std::uint32_t& offset, std::uint32_t bytes) const;
+    FlightList flights_of(const Connection& c) const { return {c.flight_head, c.flight_tail}; }
+    void store(Connection& c, const FlightList& list) {
+        c.flight_head = list.head;
+        c.flight_tail = list.tail;
+    }
+
+    SendPool records_;
+    FlightPool flights_;
+};
+
+}  // namespace chiru::tcp

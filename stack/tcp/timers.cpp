@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Time-outs (RFC 9293 §3.8.1, §3.8.4, §3.8.6.1, §3.10.8).
+#include "stack/tcp/machine.hpp"
+
+#include "stack/tcp/rtt.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace chiru::tcp {
+
+using shm::Counter;
+
+namespace {
+
+constexpr std::uint32_t kSynAckRetries = 5;
+constexpr std::uint32_t kMinPersistUs = 200'000;
+/// Probes for a client that is gone: with the interval doubling each time, a minute.
+constexpr std::uint32_t kOrphanProbes = 8;
+
+Micros seconds_or(std::uint16_t wish_s, Micros otherwise) {
+    return wish_s == 0 ? otherwise : Micros(std::chrono::seconds(wish_s));
+}
+
+}  // namespace
+
+void Machine::advance(Instant now) {
+    now_ = now;
+    published_.now_us = now.time_since_epoch().count();
+    for (Index self = wheel_.pop_due(now); self != kNil; self = wheel_.pop_due(now)) {
+        Connection& c = connections_[self];
+        fire(c, self, now);
+        if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);
+    }
+    detach_some(now);
+    flush_slots();
+}
+
+Instant Machine::next_deadline() const { return ending_.empty() ? wheel_.next() : Instant{}; }
+
+// The wheel knows one deadline that was true once: see which timers are due by now.
+void Machine::fire(Connection& c, Index self, Instant now) {
+    if (c.ack_at <= now) {
+        c.ack_at = kNever;
+        count(Counter::TcpDelayedAcks);
+        owe_ack(c, self);
+    }
+    if (c.reorder_at <= now) {
+        if (detect_by_time(c, now)) {
+            if (c.info.recovery == 0) enter_recovery(c, now, c.outstanding_bytes(), false);
+            c.set(kForceOne);
+            mark_output(c, self);
+        }
+    }
+    if (c.retransmit_at <= now) {
+        c.retransmit_at = kNever;
+        if (c.info.state == TcpState::SynSent || c.info.state == TcpState::SynReceived) {
+            handshake_timeout(c, self, now);
+        } else if (c.has(kTailArmed) && c.flight_head != kNil) {
+            c.clear(kTailArmed);
+            c.set(kOweTail);
+            c.retransmit_at = now + Micros(c.info.rto_us);
+            mark_output(c, self);
+        } else if (c.flight_head != kNil) {
+            retransmit_timeout(c, self, now);
+        } else {
+            persist_timeout(c, self, now);
+        }
+        if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
+    }
+    if (c.life_at <= now) life_timeout(c, self, now);
+}
+
+bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {
+    if (c.user_timeout_ms == 0) return c.info.timeouts > limit;
+    const std::int64_t silent_us = now.time_since_epoch().count() - c.info.last_received_us;
+    return silent_us > std::int64_t{c.user_timeout_ms} * 1000;
+}
+
+// RFC 6298 §5.4 to 5.7: the oldest goes again, the timer is backed off; all that is not known to
+// have arrived is thought lost, and goes again as the window grows.
+void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
+    ++c.info.timeouts;
+    count(Counter::TcpTimeouts);
+    if (gave_up(c, now, config_.tcp.retries)) {
+        count(Counter::TcpTimedOut);
+        reset(c, self, c.info.error != 0 ? c.info.error : ETIMEDOUT);
+        return;
+    }
+    // A peer may take back what it told by SACK (RFC 2018 §8): one that does not acknowledge the
+    // first hole's successor has.
+    if (send_.flights()[c.flight_head].has(kSacked)) send_.forget_sack(c);
+    if (c.info.timeouts == 1) enter_recovery(c, now, c.outstanding_bytes(), true);
+    c.recover = c.snd_nxt();
+    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) send_.mark_lost(c, i);
+    c.info.dup_acks = 0;
+    c.reorder_at = kNever;
+    c.clear(kOweTail);
+    c.set(kForceOne);
+    back_off(c.info, config_.tcp);
+    c.retransmit_at = now + Micros(c.info.rto_us);
+    mark_output(c, self);
+}
+
+void Machine::handshake_timeout(Connection& c, Index self, Instant now) {
+    ++c.info.timeouts;
+    const std::uint32_t limit = c.has(kPassive) ? kSynAckRetries : config_.tcp.syn_retries;
+    if (gave_up(c, now, limit)) {
+        count(Counter::TcpTimedOut);
+        count(Counter::TcpOpenFailed);
+        end(c, self, ETIMEDOUT);
+        return;
+    }
+    count(Counter::TcpTimeouts);
+    count(Counter::TcpRetransmits);
+    ++c.info.retransmitted_segments;
+    back_off(c.info, config_.tcp);
+    c.set(kOweSyn);
+    c.retransmit_at = now + Micros(c.info.rto_us);
+    mark_output(c, self);
+}
+
+// Nothing is in flight, and something waits: for the peer's window, for a full segment, or for the
+// client to go on. A window that stays closed is probed for as long as the peer answers
+// (§3.8.6.1).
+void Machine::persist_timeout(Connection& c, Index self, Instant now) {
+    if (c.unsent_bytes() == 0 && !(c.has(kFinQueued) && !c.has(kFinSent))) return;
+    mark_output(c, self);
+    if (c.info.snd_wnd > 0) {
+        c.set(kOverride);
+        c.clear(kMoreToCome);
+        return;
+    }
+    if (c.keep_probes > config_.tcp.retries ||
+        (c.has(kClientGone) && c.info.timeouts >= kOrphanProbes) ||
+        (c.user_timeout_ms != 0 && gave_up(c, now, config_.tcp.retries))) {
+        count(Counter::TcpTimedOut);
+        reset(c, self, ETIMEDOUT);
+        return;
+    }
+    ++c.keep_probes;
+    c.info.timeouts = static_cast<std::uint16_t>(std::min(c.info.timeouts + 1, 16));
+    c.set(kOweProbe);
+    arm_persist(c, now);
+}
+
+void Machine::arm_persist(Connection& c, Instant now) {
+    if (c.flight_head != kNil || c.retransmit_at != kNever) return;
+    if (c.unsent_bytes() == 0 && !(c.has(kFinQueued) && !c.has(kFinSent))) return;
+    const std::uint64_t wait = std::uint64_t{std::max(c.info.rto_us, kMinPersistUs)}
+                               << std::min<unsigned>(c.info.timeouts, 16u);
+    c.retransmit_at =
+        now + std::min(Micros(static_cast<std::int64_t>(wait)), config_.tcp.max_rto);
+}
+
+void Machine::arm_keep_alive(Connection& c, Instant now) {
+    if (!c.has(kKeepAlive)) {
+        if (c.info.state != TcpState::TimeWait && c.info.state != TcpState::FinWait2)
+            c.life_at = kNever;
+        return;
+    }
+    c.life_at = now + seconds_or(c.keep_idle_s, config_.tcp.keep_idle);
+}
+
+// Keep-alive, or the end: of TIME-WAIT, of an orphan in FIN-WAIT-2, of a farewell.
+void Machine::life_timeout(Connection& c, Index self, Instant now) {
+    c.life_at = kNever;
+    const bool orphan = c.info.state == TcpState::FinWait2 && c.has(kClientGone);
+    if (c.info.state == TcpState::TimeWait || orphan) {
+        end(c, self, 0);
+        return;
+    }
+    if (c.has(kClientGone)) {
+        count(Counter::TcpOrphansReset);
+        reset(c, self, ETIMEDOUT);
+        return;
+    }
+    if (!c.has(kKeepAlive)) return;
+    const Micros idle_limit = seconds_or(c.keep_idle_s, config_.tcp.keep_idle);
+    const Instant heard{Micros(c.info.last_received_us)};
+    if (c.keep_probes == 0 && heard + idle_limit > now) {
+        c.life_at = heard + idle_limit;
+        return;
+    }
+    const std::uint32_t most = c.keep_count != 0 ? c.keep_count : config_.tcp.keep_count;
+    if (c.keep_probes >= most) {
+        count(Counter::TcpTimedOut);
+        reset(c, self, ETIMEDOUT);
+        return;
+    }
+    c.life_at = now + seconds_or(c.keep_interval_s, config_.tcp.keep_interval);
+    if (c.flight_head != kNil) return;  // the retransmission timer asks already
+    ++c.keep_probes;
+    c.set(kOweKeepAlive);
+    mark_output(c, self);
+}
+
+}  // namespace chiru::tcp
