@@ -56,6 +56,12 @@ public:
         return count;
     }
 
+    /// How many of `wanted` elements push() would take now.
+    std::size_t room(std::size_t wanted) {
+        if (Ring::kSlots - (head_ - known_tail_) < wanted) refresh();
+        return std::min<std::size_t>(Ring::kSlots - (head_ - known_tail_), wanted);
+    }
+
     /// Would push() take that many now?
     bool has_room(std::uint32_t count) {
         if (Ring::kSlots - (head_ - known_tail_) < count) refresh();

@@ -17,7 +17,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -55,13 +54,6 @@ struct PlaneConfig {
     /// from what the machine has; `connections`, `listeners` and so on count for each shard.
     StackConfig stack;
     nic::LogSink log;  ///< what DPDK and the ports have to say; may be called by any thread
-};
-
-/// A shard that has been inside the write of a client's eventfd for a while: the client filled
-/// the count and made it block. Reading the descriptor lets the shard go on.
-struct JammedDoorbell {
-    ChannelIndex channel{};
-    Micros since{};
 };
 
 class DataPlane {
@@ -107,9 +99,6 @@ public:
 
     /// Publishes link states and statistics of the ports in the directory. Once a second.
     void publish_ports();
-
-    /// Is the shard stuck in a client's doorbell? Look about as often as a client may delay others.
-    std::optional<JammedDoorbell> jammed_doorbell(std::uint32_t shard) const;
 
 private:
     struct State;

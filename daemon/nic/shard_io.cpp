@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/nic/shard_io.hpp"
+
+#include "daemon/nic/attached_slice.hpp"
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace chiru::daemon::nic {
+namespace {
+
+using shm::Counter;
+
+/// A port that takes nothing for so long is down: its frames are lost as on a cut wire, so that
+/// they do not hold up the other ports.
+constexpr Micros kPatience{10'000};
+/// How long a shard may sleep beside a port that cannot wake it.
+constexpr Micros kBlindSleep{100};
+/// memif peers other than ours may lose a wake-up (memif_ring.cpp): look now and then.
+constexpr Micros kMemifSleep{10'000};
+
+std::byte* data_of(const rte_mbuf* frame) { return rte_pktmbuf_mtod(frame, std::byte*); }
+
+std::uint64_t offload_flags(const TxFrame& frame) {
+    if ((frame.flags & (kTxIpChecksum | kTxL4Checksum | kTxSegment)) == 0) return 0;
+    std::uint64_t flags =
+        (frame.flags & kTxIpv6) != 0 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+    if ((frame.flags & kTxIpChecksum) != 0) flags |= RTE_MBUF_F_TX_IP_CKSUM;
+    if ((frame.flags & kTxL4Checksum) != 0) flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+    if ((frame.flags & kTxSegment) != 0) flags |= RTE_MBUF_F_TX_TCP_SEG;
+    return flags;
+}
+
+void describe_offloads(const TxFrame& frame, rte_mbuf* head) {
+    head->ol_flags |= offload_flags(frame);
+    head->l2_len = frame.l2_bytes & 0x7f;
+    head->l3_len = frame.l3_bytes & 0x1ff;
+    head->l4_len = frame.l4_bytes;
+    head->tso_segsz = frame.segment_bytes;
+    if ((frame.flags & kTxVlanInsert) != 0) {
+        head->ol_flags |= RTE_MBUF_F_TX_VLAN;
+        head->vlan_tci = frame.vlan_tci;
+    }
+}
+
+std::uint16_t receive_flags(const rte_mbuf& frame) {
+    const std::uint64_t flags = frame.ol_flags;
+    if (flags == 0) return 0;
+    std::uint16_t ours = 0;
+    const std::uint64_t ip = flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    const std::uint64_t l4 = flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+    if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD) ours |= kRxIpChecksumGood;
+    if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD) ours |= kRxIpChecksumBad;
+    if (l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD) ours |= kRxL4ChecksumGood;
+    if (l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD) ours |= kRxL4ChecksumBad;
+    if ((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) ours |= kRxVlanStripped;
+    return ours;
+}
+
+}  // namespace
+
+ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> ports,
+                 const RxArena& arena, const TxPools& pools, shm::CounterBlock& counters)
+    : arena_(arena), pools_(pools), counters_(counters), shard_(shard) {
+    for (const std::unique_ptr<Port>& port : ports) {
+        Queue queue;
+        queue.port = port.get();
+        queue.device = port->id();
+        queue.sender = shard % port->queues();
+        queue.queue = queue.sender;
+        queue.own = shard < port->queues();
+        queue.prepare = port->needs_prepare();
+        queues_.push_back(queue);
+    }
+    refill_heads();
+}
+
+ShardIo::~ShardIo() {
+    for (Queue& queue : queues_)
+        for (std::size_t i = 0; i < queue.count; ++i)
+            rte_pktmbuf_free(queue.unsent[(queue.first + i) % kBacklog]);
+    for (std::size_t i = 0; i < head_count_; ++i) rte_pktmbuf_free(heads_[i]);
+}
+
+// ---- receive -------------------------------------------------------------------------------
+
+std::size_t ShardIo::receive(std::span<RxFrame, kBurst> frames) {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < queues_.size() && count < frames.size(); ++i) {
+        Queue& queue = queues_[(next_port_ + i) % queues_.size()];
+        if (queue.own) count += receive(queue, frames.subspan(count));
+    }
+    if (++next_port_ >= queues_.size()) next_port_ = 0;
+    return count;
+}
+
+std::size_t ShardIo::receive(Queue& queue, std::span<RxFrame> frames) {
+    std::array<rte_mbuf*, kBurst> mbufs;
+    const auto wanted = static_cast<std::uint16_t>(std::min(frames.size(), mbufs.size()));
+    const std::uint16_t taken = rte_eth_rx_burst(queue.device, queue.queue, mbufs.data(), wanted);
+    std::size_t count = 0;
+    for (std::uint16_t i = 0; i < taken; ++i) {
+        if (i + 1 < taken) rte_prefetch0(data_of(mbufs[i + 1]));
+        if (mbufs[i]->nb_segs == 1) {
+            frames[count++] = describe(*mbufs[i], queue);
+        } else {  // longer than the MTU that was agreed on
+            counters_.add(Counter::RxOversized);
+            rte_pktmbuf_free(mbufs[i]);
+        }
+    }
+    return count;
+}
+
+RxFrame ShardIo::describe(const rte_mbuf& mbuf, const Queue& queue) const {
+    RxFrame frame;
+    frame.data = data_of(&mbuf);
+    frame.slice.offset = arena_.offset_of(frame.data);
+    frame.slice.length = mbuf.data_len;
+    frame.slice.arena = shm::kRxArena;
+    frame.port = static_cast<PortIndex>(&queue - queues_.data());
+    frame.flags = receive_flags(mbuf);
+    frame.vlan_tci = mbuf.vlan_tci;
+    if (queue.port->hashes_flows() && (mbuf.ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0 &&
+        (mbuf.packet_type & RTE_PTYPE_L4_MASK) == RTE_PTYPE_L4_TCP)
+        frame.flags |= kHashed;
+    return frame;
+}
+
+void ShardIo::release(std::span<const shm::Slice> slots) {
+    std::array<void*, kBurst> mbufs;
+    while (!slots.empty()) {
+        const std::size_t count = std::min(slots.size(), mbufs.size());
+        for (std::size_t i = 0; i < count; ++i) mbufs[i] = arena_.mbuf_at(slots[i].offset);
+        // Straight to the pool: a received mbuf is a single segment that nobody else refers to.
+        rte_mempool_put_bulk(arena_.pool(), mbufs.data(), static_cast<unsigned>(count));
+        slots = slots.subspan(count);
+    }
+}
+
+void ShardIo::drop(std::span<const RxFrame> frames) {
+    for (const RxFrame& frame : frames) release({&frame.slice, 1});
+}
+
+std::optional<RxFrame> ShardIo::duplicate(const RxFrame& frame) {
+    rte_mbuf* mbuf = rte_pktmbuf_alloc(arena_.pool());
+    if (mbuf == nullptr) {
+        counters_.add(Counter::PoolEmpty);
+        return std::nullopt;
+    }
+    RxFrame copy = frame;
+    std::memcpy(data_of(mbuf), frame.data, frame.slice.length);
+    copy.data = data_of(mbuf);
+    copy.slice.offset = arena_.offset_of(copy.data);
+    return copy;
+}
+
+// ---- transmit ------------------------------------------------------------------------------
+
+void ShardIo::refill_heads() {
+    const std::size_t missing = kBurst - head_count_;
+    if (missing == 0) return;
+    if (rte_pktmbuf_alloc_bulk(pools_.heads(), heads_.data() + head_count_,
+                               static_cast<unsigned>(missing)) != 0) {
+        counters_.add(Counter::PoolEmpty);
+        return;
+    }
+    head_count_ = kBurst;
+}
+
+std::span<TxFrame> ShardIo::lend(Instant now) {
+    std::size_t room = std::min({head_count_, local_.size() - local_count_,
+                                 handoffs_.size() - handoff_count_});
+    for (Queue& queue : queues_) {
+        if (queue.count + room > kBacklog) burst(queue, now);
+        room = std::min<std::size_t>(room, kBacklog - queue.count);
+    }
+    for (std::size_t i = 0; i < room; ++i) {
+        frames_[i] = TxFrame{};
+        frames_[i].head = data_of(heads_[i]);
+        frames_[i].head_capacity = pools_.head_bytes();
+    }
+    return {frames_.data(), room};
+}
+
+void ShardIo::send(std::size_t count, Instant now) {
+    if (count == 0) return;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        TxFrame& frame = frames_[i];
+        rte_mbuf* head = heads_[i];
+        const bool local = frame.port == kLocalPort;
+        if (local) send_local(frame);
+        else if (frame.port < queues_.size() && !queues_[frame.port].port->sends_from_arena()) {
+            heads_[i] = nullptr;
+            finish(frame, head);
+            continue;
+        } else if (frame.port < queues_.size()) {
+            if (rte_mbuf* copy = copy_into_arena(frame)) enqueue(queues_[frame.port], copy);
+        } else {
+            slices_done(frame);
+        }
+        heads_[i] = nullptr;
+        heads_[kept++] = head;  // its bytes are copied, it can be lent again
+    }
+    for (std::size_t i = count; i < head_count_; ++i) heads_[kept++] = heads_[i];
+    head_count_ = kept;
+    refill_heads();
+    for (Queue& queue : queues_)
+        if (queue.count != 0) burst(queue, now);
+}
+
+void ShardIo::finish(TxFrame& frame, rte_mbuf* head) {
+    Queue& queue = queues_[frame.port];
+    head->data_len = frame.head_length;
+    head->pkt_len = frame.head_length;
+    describe_offloads(frame, head);
+    const bool scatter = (queue.port->config().offloads & shm::kOffloadTxScatter) != 0;
+    if (frame.slice_count != 0) {
+        // Another shard's thread must not be the one that tells our stack of a slice sent.
+        if (!scatter || !queue.own) {
+            append_slices(frame, head);
+        } else if (!attach_slices(frame, head)) {
+            counters_.add(Counter::PoolEmpty);
+            counters_.add(Counter::TxDropped);
+            rte_pktmbuf_free(head);
+            return;
+        }
+    }
+    enqueue(queue, head);
+}
+
+/// Attaches each slice as an external buffer behind the head. All or none; if none, the stack is
+/// told that they are done with.
+bool ShardIo::attach_slices(const TxFrame& frame, rte_mbuf* head) {
+    std::array<rte_mbuf*, kMaxTxSlices> mbufs;
+    const unsigned count = frame.slice_count;
+    if (rte_pktmbuf_alloc_bulk(pools_.slices(), mbufs.data(), count) != 0) {
+        slices_done(frame);
+        return false;
+    }
+    rte_mbuf* last = head;
+    for (unsigned i = 0; i < count; ++i) {
+        const TxSlice& slice = frame.slices[i];
+        auto* attached = static_cast<AttachedSlice*>(rte_mbuf_to_priv(mbufs[i]));
+        attached->owner = this;
+        attached->record = slice.record;
+        attached->shared.free_cb = [](void*, void* opaque) {
+            const auto* done = static_cast<const AttachedSlice*>(opaque);
+            if (done->owner->stack_ != nullptr) done->owner->stack_->sent(done->record);
+        };
+        attached->shared.fcb_opaque = attached;
+        rte_mbuf_ext_refcnt_set(&attached->shared, 1);
+        auto* data = const_cast<std::byte*>(slice.data);
+        const auto length = static_cast<std::uint16_t>(slice.slice.length);
+        rte_pktmbuf_attach_extbuf(mbufs[i], data, reinterpret_cast<rte_iova_t>(data), length,
+                                  &attached->shared);
+        mbufs[i]->data_off = 0;
+        mbufs[i]->data_len = length;
+        last->next = mbufs[i];
+        last = mbufs[i];
+        head->pkt_len += length;
+    }
+    head->nb_segs = static_cast<std::uint16_t>(1 + count);
+    return true;
+}
+
+void ShardIo::append_slices(const TxFrame& frame, rte_mbuf* head) {
+    std::byte* at = data_of(head) + frame.head_length;
+    for (std::size_t i = 0; i < frame.slice_count; ++i) {
+        const TxSlice& slice = frame.slices[i];
+        std::memcpy(at, slice.data, slice.slice.length);
+        at += slice.slice.length;
+    }
+    const std::size_t length = frame.length();
+    counters_.add(Counter::CopiedTxLinear, length - frame.head_length);
+    head->data_len = static_cast<std::uint16_t>(length);
+    head->pkt_len = static_cast<std::uint32_t>(length);
+    slices_done(frame);
+}
+
+/// A frame as one piece in a receive slot; nullptr, with everything counted, if there is no slot.
+rte_mbuf* ShardIo::copy_into_arena(const TxFrame& frame) {
+    rte_mbuf* copy = rte_pktmbuf_alloc(arena_.pool());
+    const std::size_t length = frame.length();
+    if (copy == nullptr || length > arena_.data_bytes()) {
+        counters_.add(Counter::PoolEmpty);
+        counters_.add(frame.port == kLocalPort ? Counter::LocalDropped : Counter::TxDropped);
+        rte_pktmbuf_free(copy);
+        slices_done(frame);
+        return nullptr;
+    }
+    std::byte* at = data_of(copy);
+    std::memcpy(at, frame.head, frame.head_length);
+    at += frame.head_length;
+    for (std::size_t i = 0; i < frame.slice_count; ++i) {
+        std::memcpy(at, frame.slices[i].data, frame.slices[i].slice.length);
+        at += frame.slices[i].slice.length;
+    }
+    copy->data_len = static_cast<std::uint16_t>(length);
+    copy->pkt_len = static_cast<std::uint32_t>(length);
+    counters_.add(frame.port == kLocalPort ? Counter::CopiedLocal : Counter::CopiedTxLinear,
+                  length - frame.head_length);
+    slices_done(frame);
+    return copy;
+}
+
+void ShardIo::send_local(const TxFrame& frame) {
+    counters_.add(Counter::LocalFrames);
+    const rte_mbuf* copy = copy_into_arena(frame);
+    if (copy == nullptr) return;
+    RxFrame& local = local_[local_count_++];
+    local = RxFrame{};
+    local.data = data_of(copy);
+    local.slice.offset = arena_.offset_of(local.data);
+    local.slice.length = copy->data_len;
+    local.slice.arena = shm::kRxArena;
+    local.port = kLocalPort;
+    local.flags = kRxLocal | kRxIpChecksumGood | kRxL4ChecksumGood;
+}
+
+void ShardIo::slices_done(const TxFrame& frame) {
+    if (stack_ == nullptr) return;
+    for (std::size_t i = 0; i < frame.slice_count; ++i) stack_->sent(frame.slices[i].record);
+}
+
+void ShardIo::enqueue(Queue& queue, rte_mbuf* frame) {
+    counters_.add(Counter::TxFrames);
+    counters_.add(Counter::TxBytes, frame->pkt_len);
+    if (!queue.own) {
+        handoffs_[handoff_count_++] = {
+            frame, static_cast<PortIndex>(&queue - queues_.data()), queue.sender};
+        return;
+    }
+    queue.unsent[(queue.first + queue.count) % kBacklog] = frame;
+    ++queue.count;
+    ++unsent_;
+}
+
+void ShardIo::send_for_other(const Handoff& handoff, Instant now) {
+    Queue& queue = queues_[handoff.port];
+    if (queue.count == kBacklog) burst(queue, now);
+    if (queue.count == kBacklog) {
+        counters_.add(Counter::TxDropped);
+        return drop(handoff);
+    }
+    queue.unsent[(queue.first + queue.count) % kBacklog] = handoff.frame;
+    ++queue.count;
+    ++unsent_;
+}
+
+void ShardIo::drop(const Handoff& handoff) { rte_pktmbuf_free(handoff.frame); }
+
+bool ShardIo::flush(Instant now) {
+    if (unsent_ == 0) return false;
+    for (Queue& queue : queues_)
+        if (queue.count != 0) burst(queue, now);
+    return true;
+}
+
+/// Offers the port all it has not taken, in at most two pieces because the backlog is a ring.
+void ShardIo::burst(Queue& queue, Instant now) {
+    const MemifRing& ring = queue.port->transmit_ring(queue.queue);
+    const bool rings_itself = ring && ring.receiver_sleeps();
+    std::size_t sent = 0;
+    while (queue.count != 0) {
+        const auto piece = static_cast<std::uint16_t>(
+            std::min<std::size_t>(queue.count, kBacklog - queue.first));
+        rte_mbuf** from = queue.unsent.data() + queue.first;
+        const std::uint16_t ready =
+            queue.prepare ? rte_eth_tx_prepare(queue.device, queue.queue, from, piece) : piece;
+        std::uint16_t taken = rte_eth_tx_burst(queue.device, queue.queue, from, ready);
+        sent += taken;
+        if (queue.prepare && taken == ready && ready < piece) {  // one the device cannot send
+            counters_.add(Counter::TxDropped);
+            rte_pktmbuf_free(from[taken++]);
+        }
+        queue.first = static_cast<std::uint16_t>((queue.first + taken) % kBacklog);
+        queue.count = static_cast<std::uint16_t>(queue.count - taken);
+        unsent_ -= taken;
+        if (taken < piece) break;
+    }
+    if (sent != 0 && ring && !rings_itself && ring.receiver_sleeps()) ring.wake_receiver();
+    if (queue.count == 0) {
+        queue.refused_since = kNever;
+        return;
+    }
+    counters_.add(Counter::TxRefused, queue.count);
+    if (sent != 0 || queue.refused_since == kNever) queue.refused_since = now;
+    if (now - queue.refused_since < kPatience) return;
+    counters_.add(Counter::TxDropped, queue.count);
+    for (std::size_t i = 0; i < queue.count; ++i)
+        rte_pktmbuf_free(queue.unsent[(queue.first + i) % kBacklog]);
+    unsent_ -= queue.count;
+    queue.count = 0;
+}
+
+// ---- sleep ---------------------------------------------------------------------------------
+
+Micros ShardIo::arm(int epoll_fd) {
+    Micros longest = Micros::max();
+    for (const Queue& queue : queues_) {
+        if (!queue.own) continue;
+        const WakeSource& source = queue.port->wake_source(queue.queue);
+        epoll_event event{};
+        event.events = source.kind == WakeKind::Readable ? EPOLLIN : EPOLLIN | EPOLLET;
+        int fd = source.fd;
+        if (source.kind == WakeKind::Interrupt) {
+            rte_eth_dev_rx_intr_enable(queue.device, queue.queue);
+        } else if (source.kind == WakeKind::Memif) {
+            fd = source.ring.event_fd();
+            source.ring.allow_wakeups(true);
+            longest = std::min(longest, kMemifSleep);
+        } else if (source.kind == WakeKind::None) {
+            longest = std::min(longest, kBlindSleep);
+        }
+        // Usually there already (EEXIST); but a memif peer brings a new one each time it connects.
+        if (fd >= 0) epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    }
+    return longest;
+}
+
+void ShardIo::disarm() {
+    for (const Queue& queue : queues_) {
+        if (!queue.own) continue;
+        const WakeSource& source = queue.port->wake_source(queue.queue);
+        if (source.kind == WakeKind::Interrupt)
+            rte_eth_dev_rx_intr_disable(queue.device, queue.queue);
+        else if (source.kind == WakeKind::Memif) source.ring.allow_wakeups(false);
+    }
+}
+
+}  // namespace chiru::daemon::nic
