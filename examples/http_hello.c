@@ -19,8 +19,8 @@ enum { ANSWER_BYTES = sizeof answer - 1 };
 static volatile sig_atomic_t stop;
 static void on_signal(int number_of_signal) { stop = number_of_signal; }
 
-/* What is kept of a connection, in its user word: how much of the "\r\n\r\n" that ends a request was
- * seen, in the low two bits, and how many answers are owed, in the rest. */
+/* What is kept of a connection, in its user word: how much of the "\r\n\r\n" that ends a request
+ * was seen, in the low two bits, and how many answers are owed, in the rest. */
 typedef uintptr_t state_word;
 
 /* Counts the requests that end in `text`. */

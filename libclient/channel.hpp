@@ -12,7 +12,7 @@
 //
 // One thread uses a channel at a time; a program with several brings its own lock. Whoever sleeps
 // while others use the channel lets go of the lock between arm() and disarm(). Several may be
-// asleep at once; each is woken, and whoever runs process() first passes on what the others wait for.
+// asleep at once; each is woken, and whoever runs process() first passes on what others wait for.
 //
 // Nothing here throws, ends the program, blocks (but wait()) or believes the daemon: a ring with
 // nonsense in it costs the session, as the daemon's death does.

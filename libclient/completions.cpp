@@ -121,7 +121,8 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
         const std::uint64_t arena_bytes = session_->rx_arena(slice.arena).size();
         if (slice.length > arena_bytes || slice.offset > arena_bytes - slice.length)
             return session_->give_up();
-        const auto slot = static_cast<std::uint32_t>(slice.offset / session_->terms().rx_slot_bytes);
+        const std::uint32_t slot_bytes = session_->terms().rx_slot_bytes;
+        const auto slot = static_cast<std::uint32_t>(slice.offset / slot_bytes);
         const std::uint32_t index = wanted ? chunks_.take() : kNone;
         if (index == kNone) {
             release_slot(lane, slice.arena, slot);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The daemon's side of a session and one channel, played by a test: memory, control socket and
-// rings are real, what they say is the test's. All in one thread: an answer is queued on the control
-// socket before the client asks.
+// rings are real, what they say is the test's. All in one thread: an answer is queued on the
+// control socket before the client asks.
 #pragma once
 
 #include "libclient/channel.hpp"

@@ -77,12 +77,13 @@ CHIRU_API void chiru_detach(chiru_session *session);
 /* The daemon's process id, for people and tools. */
 CHIRU_API int chiru_daemon_pid(chiru_session *session);
 
-/* Opens a channel. Blocks for the answer. -EMFILE: the session may have no more; -ENFILE: the daemon. */
+/* Opens a channel. Blocks for the answer. -EMFILE: the session may have no more; -ENFILE: the
+ * daemon may not. */
 CHIRU_API int chiru_channel_create(chiru_session *session, chiru_channel **channel);
 
 /* Ends the channel and its sockets; open connections are reset, so close them first and poll until
- * their data has gone. Memory lent by chiru_recv_slices() is no longer valid. Blocks for the answer.
- * NULL is allowed. */
+ * their data has gone. Memory lent by chiru_recv_slices() is no longer valid. Blocks for the
+ * answer. NULL is allowed. */
 CHIRU_API void chiru_channel_destroy(chiru_channel *channel);
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -104,8 +105,8 @@ struct chiru_event {
 
 /* Fetches up to `count` events, waiting up to `timeout_us` microseconds for the first (0: not at
  * all; negative: without limit). Returns how many, 0 after the timeout. Events are edges: a bit is
- * reported when it becomes true, and again when more arrived; so read, accept or send until -EAGAIN.
- * Before it sleeps it polls the rings for a short time, see chiru_set_spin().
+ * reported when it becomes true, and again when more arrived; so read, accept or send until
+ * -EAGAIN. Before it sleeps it polls the rings for a short time, see chiru_set_spin().
  * -EINTR: a signal came. -EPIPE: the daemon is gone, and all events about that were fetched. */
 CHIRU_API int chiru_poll(chiru_channel *channel, struct chiru_event *events, int count,
                          int64_t timeout_us);
@@ -201,8 +202,8 @@ CHIRU_API int chiru_getpeername(chiru_channel *channel, chiru_socket socket,
 #define CHIRU_PEEK 2u /* as MSG_PEEK: the bytes stay */
 
 /* Copies up to `bytes` bytes and sends them; returns how many. Fewer, or -EAGAIN for none, when the
- * socket's limit (CHIRU_SEND_BUFFER), the session's memory or a ring is full: CHIRU_WRITABLE follows.
- * -EPIPE: the connection is over, or was shut down for sending. */
+ * socket's limit (CHIRU_SEND_BUFFER), the session's memory or a ring is full: CHIRU_WRITABLE
+ * follows. -EPIPE: the connection is over, or was shut down for sending. */
 CHIRU_API ssize_t chiru_send(chiru_channel *channel, chiru_socket socket, const void *data,
                              size_t bytes, uint32_t flags);
 

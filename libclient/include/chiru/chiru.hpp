@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The C++ face of chiru.h: owners instead of handles, spans instead of pointers, std::expected
-// instead of negative numbers. Header-only, over the C interface alone, so that programs and library
-// may be built by different compilers. chiru.h has the whole contract; nothing is repeated here.
+// instead of negative numbers. Header-only, over the C interface alone, so that programs and
+// library may be built by different compilers. chiru.h has the whole contract; nothing is repeated here.
 //
 //     chiru::Session session = *chiru::Session::attach();
 //     chiru::Channel channel = *session.open_channel();
@@ -100,7 +100,9 @@ public:
     Expected<void> bind(const sockaddr* address, socklen_t bytes, std::uint32_t flags = 0) {
         return face::done(chiru_bind(channel_, name_, address, bytes, flags));
     }
-    Expected<void> listen(int backlog) { return face::done(chiru_listen(channel_, name_, backlog)); }
+    Expected<void> listen(int backlog) {
+        return face::done(chiru_listen(channel_, name_, backlog));
+    }
     Expected<void> connect(const sockaddr* address, socklen_t bytes) {
         return face::done(chiru_connect(channel_, name_, address, bytes));
     }
