@@ -63,14 +63,13 @@ std::uint32_t NeighborTable::find(std::uint16_t interface, const IpAddress& addr
     return kNoNeighbor;
 }
 
-std::uint32_t NeighborTable::create(std::uint16_t interface, const IpAddress& address,
-                                    Instant now) {
+std::uint32_t NeighborTable::create(std::uint16_t interface, const IpAddress& address) {
     // Who is proven and used keeps its record; the longest unused goes first.
     for (const NeighborState victim :
          {NeighborState::Failed, NeighborState::Stale, NeighborState::Incomplete}) {
         if (lists_[list_of(NeighborState::Free)].first != kNoNeighbor) break;
         const std::uint32_t oldest = lists_[list_of(victim)].first;
-        if (oldest != kNoNeighbor) free(oldest, now);
+        if (oldest != kNoNeighbor) free(oldest);
     }
     const std::uint32_t index = lists_[list_of(NeighborState::Free)].first;
     if (index == kNoNeighbor) return kNoNeighbor;
@@ -88,10 +87,9 @@ std::uint32_t NeighborTable::create(std::uint16_t interface, const IpAddress& ad
     return index;
 }
 
-void NeighborTable::free(std::uint32_t index, Instant now) {
+void NeighborTable::free(std::uint32_t index) {
     Neighbor& neighbor = table_[index];
-    if (neighbor.first_job != kNoJob || neighbor.info.state == NeighborState::Incomplete)
-        events_.failed(index, now);
+    events_.forgotten(index);
     std::uint32_t* at = &bucket_of(neighbor.info.interface, neighbor.info.address);
     while (*at != index) at = &table_[*at].hash_next;
     *at = neighbor.hash_next;
@@ -132,7 +130,7 @@ std::uint32_t NeighborTable::resolve(std::uint16_t interface, const IpAddress& a
                                      Instant now) {
     const std::uint32_t known = find(interface, address);
     if (known != kNoNeighbor) return known;
-    const std::uint32_t index = create(interface, address, now);
+    const std::uint32_t index = create(interface, address);
     if (index == kNoNeighbor) return index;
     enter(index, NeighborState::Incomplete, now);
     table_[index].info.probes = 1;
@@ -169,7 +167,7 @@ void NeighborTable::learn(std::uint32_t index, const MacAddress& mac, NeighborSt
 void NeighborTable::asked(std::uint16_t interface, const IpAddress& address,
                           const MacAddress& mac, Instant now) {
     std::uint32_t index = find(interface, address);
-    if (index == kNoNeighbor) index = create(interface, address, now);
+    if (index == kNoNeighbor) index = create(interface, address);
     if (index == kNoNeighbor) return;
     const Neighbor& neighbor = table_[index];
     if (neighbor.link_bytes == 0 || neighbor.info.mac != mac)
@@ -255,7 +253,7 @@ void NeighborTable::expire(std::uint32_t index, Instant now) {
     case NeighborState::Probe:
         if (neighbor.info.probes >= kSolicitations) {
             counters_.add(shm::Counter::NeighborFailed);
-            free(index, now);
+            free(index);
             return;
         }
         ++neighbor.info.probes;
@@ -263,7 +261,7 @@ void NeighborTable::expire(std::uint32_t index, Instant now) {
         events_.solicit(neighbor, false, now);
         return;
     case NeighborState::Stale:
-    case NeighborState::Failed: free(index, now); return;
+    case NeighborState::Failed: free(index); return;
     case NeighborState::Free: return;
     }
 }

@@ -60,8 +60,11 @@ public:
     /// Ask for this neighbour, everybody or itself.
     virtual void solicit(const Neighbor& neighbor, bool multicast, Instant now) = 0;
     virtual void resolved(std::uint32_t neighbor, Instant now) = 0;
-    /// It did not answer, or its record is needed for another; its waiting jobs are to be dropped.
     virtual void failed(std::uint32_t neighbor, Instant now) = 0;
+    /// Its record is given up, perhaps for another at once; jobs that wait there are to be dropped.
+    /// Comes in the middle of sending. Who else waits is told when the record's next owner is
+    /// resolved or fails, and then finds his path outdated.
+    virtual void forgotten(std::uint32_t neighbor) = 0;
 };
 
 class NeighborTable {
@@ -119,8 +122,8 @@ private:
     };
 
     std::uint32_t& bucket_of(std::uint16_t interface, const IpAddress& address) const;
-    std::uint32_t create(std::uint16_t interface, const IpAddress& address, Instant now);
-    void free(std::uint32_t index, Instant now);
+    std::uint32_t create(std::uint16_t interface, const IpAddress& address);
+    void free(std::uint32_t index);
     void enter(std::uint32_t index, NeighborState state, Instant now);
     void link(std::uint32_t index, NeighborState state);
     void unlink(std::uint32_t index);

@@ -122,6 +122,11 @@ void Network::resolved(std::uint32_t index, Instant now) {
 }
 
 void Network::failed(std::uint32_t index, Instant now) {
+    forgotten(index);
+    if (tcp_ != nullptr) tcp_->path_ready(index, false, now);
+}
+
+void Network::forgotten(std::uint32_t index) {
     Neighbor& neighbor = neighbors_[index];
     for (std::uint32_t job = neighbor.first_job; job != kNoJob;) {
         const std::uint32_t next = control_[job].next;
@@ -130,7 +135,6 @@ void Network::failed(std::uint32_t index, Instant now) {
     }
     neighbor.first_job = neighbor.last_job = kNoJob;
     neighbor.info.queued_frames = 0;
-    if (tcp_ != nullptr) tcp_->path_ready(index, false, now);
 }
 
 }  // namespace chiru::ip

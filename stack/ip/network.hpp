@@ -193,6 +193,7 @@ private:
     void solicit(const Neighbor& neighbor, bool multicast, Instant now) override;
     void resolved(std::uint32_t neighbor, Instant now) override;
     void failed(std::uint32_t neighbor, Instant now) override;
+    void forgotten(std::uint32_t neighbor) override;
 
     std::uint32_t shard_;
     FlowMap flow_map_;
