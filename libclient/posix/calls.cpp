@@ -29,7 +29,10 @@ auto dispatch(int fd, Ours ours, Kernels kernels) -> decltype(kernels()) {
     Answer result = kToKernel;
     {
         Guard guard;
-        if (!guard) {  // a signal handler that interrupted us: the socket may be half changed
+        if (!guard) {
+            // This library itself, speaking to the daemon; or a signal handler that interrupted
+            // it, when a socket may be half changed.
+            if (chirus_socket_at(fd) == nullptr) return kernels();
             errno = EAGAIN;
             return -1;
         }
@@ -199,6 +202,7 @@ ssize_t read(int fd, void* buffer, std::size_t bytes) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
+            if (bytes == 0) return ssize_t{kToKernel};  // which answers 0 whatever the socket
             return receive_or_leave(guard, socket, {&piece, 1}, 0);
         },
         [&] { return real().read(fd, buffer, bytes); });

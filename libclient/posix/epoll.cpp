@@ -12,8 +12,9 @@ namespace chiru::posix {
 
 namespace {
 
-/// A busy set asks the kernel about its part once in so many calls.
+/// A busy set asks the kernel about its part once in so many calls, or in so long.
 constexpr std::uint32_t kCallsWithoutKernel = 8;
+constexpr Micros kTimeWithoutKernel{50};
 constexpr std::uint32_t kModes = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 constexpr std::uint32_t kExclusiveAllows =
     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
@@ -173,8 +174,14 @@ int Epoll::without_marks(epoll_event* events, int count) {
     return kept;
 }
 
+bool Epoll::kernel_is_due() {
+    return ready_.empty() || ++calls_since_kernel_ >= kCallsWithoutKernel ||
+           now() - kernel_asked_ >= kTimeWithoutKernel;
+}
+
 int Epoll::ask_kernel(epoll_event* events, int room) {
     calls_since_kernel_ = 0;
+    kernel_asked_ = now();
     const int count = real().epoll_wait(fd_, events, room, 0);
     return count <= 0 ? 0 : without_marks(events, count);
 }
@@ -207,9 +214,7 @@ int Epoll::wait(Guard& guard, int epoll_fd, epoll_event* events, int room,
     ++waiters_;
     for (;;) {
         process.process();
-        const bool busy = !ready_.empty();
-        if (has_kernel_ && (++calls_since_kernel_ >= kCallsWithoutKernel || !busy))
-            count = ask_kernel(events, std::max(room / 2, 1));
+        if (has_kernel_ && kernel_is_due()) count = ask_kernel(events, std::max(room / 2, 1));
         count += collect(events + count, room - count);
         if (count != 0 || deadline.passed()) break;
         if (spin(process, [&] { return !ready_.empty(); })) continue;

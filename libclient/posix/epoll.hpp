@@ -80,6 +80,7 @@ private:
     int remove(Interest& interest);
     void activate();
     int collect(epoll_event* events, int room);
+    bool kernel_is_due();
     int ask_kernel(epoll_event* events, int room);
     int sleep(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
               const sigset_t* mask);
@@ -92,6 +93,7 @@ private:
     bool has_kernel_ = false;
     std::uint32_t waiters_ = 0;
     std::uint32_t calls_since_kernel_ = 0;
+    Instant kernel_asked_{};
     List<Interest, &Interest::in_ready> ready_;
     List<Interest, &Interest::in_set> set_;
 };

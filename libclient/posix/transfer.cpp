@@ -106,7 +106,6 @@ ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int
     if ((flags & MSG_OOB) != 0) return -EINVAL;
     if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
     const std::size_t total = total_of(pieces);
-    if (total == 0) return 0;
     const bool waits = !socket.nonblocking() && (flags & MSG_DONTWAIT) == 0;
     const std::size_t wanted = (flags & MSG_WAITALL) != 0 && waits ? total : 1;
     const Deadline deadline = waits ? deadline_of(socket.options().receive_timeout())
@@ -116,7 +115,10 @@ ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int
         const bool peeks = (flags & MSG_PEEK) != 0;
         const bool enough = !peeks || wanted == 1 || socket.chiru()->unread_bytes() >= total ||
                             (socket.readiness() & EPOLLRDHUP) != 0;
-        const auto got = enough ? take(socket, pieces, done, flags) : std::unexpected(EAGAIN);
+        // Even a recv() of no bytes waits for some to be there.
+        const bool there = total != 0 || (socket.readiness() & EPOLLIN) != 0;
+        const auto got =
+            enough && there ? take(socket, pieces, done, flags) : std::unexpected(EAGAIN);
         if (got) done += *got;
         if (got && (*got == 0 || done >= wanted || peeks)) return static_cast<ssize_t>(done);
         if (!got && got.error() != EAGAIN) return done != 0 ? static_cast<ssize_t>(done)
@@ -143,7 +145,7 @@ ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int
 ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
     Process& process = guard.process();
     if (const int error = usable(process, socket); error != 0)
-        return socket.phase() == Phase::Bound ? -EPIPE : -error;
+        return socket.phase() == Phase::Orphan ? -error : -EPIPE;
     if ((flags & (MSG_OOB | MSG_FASTOPEN)) != 0) return -EOPNOTSUPP;
     const std::size_t total = total_of(pieces);
     if (total == 0) return 0;

@@ -28,13 +28,17 @@ RouteTable::RouteTable(const StackConfig& config, TableCarver& carver)
 
 void RouteTable::rebuild(const InterfaceTable& interfaces) {
     count_ = 0;
-    for (std::uint16_t i = 0; i < interfaces.size(); ++i)
-        for (const shm::RouteInfo& route : interfaces[i].routes())
-            table_[count_++] = {route.to, route.via, i};
-    std::stable_sort(table_.begin(), table_.begin() + static_cast<std::ptrdiff_t>(count_),
-                     [](const RouteEntry& a, const RouteEntry& b) {
-                         return a.to.length > b.to.length;
-                     });
+    for (std::uint16_t i = 0; i < interfaces.size(); ++i) {
+        for (const shm::RouteInfo& route : interfaces[i].routes()) {
+            // Each goes behind those that are as long; std::stable_sort would allocate.
+            const auto end = table_.begin() + static_cast<std::ptrdiff_t>(count_++);
+            const auto at = std::find_if(table_.begin(), end, [&](const RouteEntry& other) {
+                return other.to.length < route.to.length;
+            });
+            std::move_backward(at, end, end + 1);
+            *at = {route.to, route.via, i};
+        }
+    }
 }
 
 std::optional<NextHop> RouteTable::lookup(const IpAddress& remote, std::uint16_t interface) const {

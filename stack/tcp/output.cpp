@@ -203,8 +203,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
             if (c.retransmit_at == kNever) c.retransmit_at = now + kHoldPatience;
             return 0;
         }
-        if (c.has(kNoDelay) || c.small_end <= c.snd_una()) return length;
-        return 0;
+        // Both bounds: a mark of long ago, or none yet, lies anywhere in the sequence space.
+        const bool short_in_flight = c.snd_una() < c.small_end && c.small_end <= c.snd_nxt();
+        return c.has(kNoDelay) || !short_in_flight ? length : 0;
     }
     return length >= c.info.max_snd_wnd / 2 ? length : 0;
 }

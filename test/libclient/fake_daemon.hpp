@@ -28,7 +28,7 @@
 namespace chiru::test {
 
 inline constexpr std::uint32_t kSlotBytes = 4096;
-inline constexpr std::uint32_t kSlots = 64;
+inline constexpr std::uint32_t kSlots = 512;
 
 class FakeDaemon {
 public:
@@ -176,6 +176,9 @@ public:
                                 .reserved = 0};
         return completion;
     }
+
+    const shm::Region& rx_region() const { return rx_region_; }
+    const shm::Region& tx_region() const { return tx_region_; }
 
     std::string text(const shm::Slice& slice) const {
         return {reinterpret_cast<const char*>(tx_region_.bytes().data()) + slice.offset,

@@ -196,7 +196,9 @@ std::vector<Frame> Host::turn(Instant now) {
         for (std::size_t i = 0; i < count; ++i) carry(frames[i], wire, local);
         for (const Frame& frame : local)
             receive(frame, now, kRxLocal | kRxIpChecksumGood | kRxL4ChecksumGood);
-        while (device_.size() > options_.held_frames) {
+        // A device that has nothing else to do reports the last ones as well.
+        const std::size_t keep = count > 0 ? options_.held_frames : device_.size() * 3 / 4;
+        while (device_.size() > keep) {
             for (const SendRecord record : device_.front()) stack_->sent(record);
             device_.pop_front();
         }
@@ -243,6 +245,34 @@ const shm::ConnectionInfo& Host::block(std::uint32_t index) const {
     const shm::TableRef& table = tables().connections;
     return *reinterpret_cast<const shm::ConnectionInfo*>(tables_base_ + table.offset +
                                                          std::size_t{table.stride} * index);
+}
+
+std::string Host::describe() const {
+    std::string text;
+    for (std::uint32_t i = 0; i < tables().connections_high; ++i) {
+        const shm::ConnectionInfo& c = block(i);
+        if (c.state == shm::TcpState::Free) continue;
+        const auto number = [&text](const char* name, std::uint64_t value) {
+            text += std::string(" ") + name + "=" + std::to_string(value);
+        };
+        text += to_string(c.state);
+        number("una", c.snd_una - c.iss);
+        number("nxt", c.snd_nxt - c.iss);
+        number("end", c.snd_end - c.iss);
+        number("wnd", c.snd_wnd);
+        number("rcv", c.rcv_nxt - c.irs);
+        number("rcv_wnd", c.rcv_wnd);
+        number("unread", c.unread_bytes);
+        number("ooo", c.out_of_order_bytes);
+        number("cwnd", c.cwnd_bytes);
+        number("rto", c.rto_us);
+        number("srtt", c.srtt_us);
+        number("timeouts", c.timeouts);
+        number("recovery", c.recovery);
+        number("flags", c.flags);
+        text += "\n";
+    }
+    return text;
 }
 
 }  // namespace chiru::sim

@@ -79,6 +79,9 @@ public:
     /// A live block, straight from the table.
     const shm::ConnectionInfo& block(std::uint32_t index) const;
 
+    /// The live blocks, for the message of a test that failed.
+    std::string describe() const;
+
 private:
     void release(std::span<const shm::Slice> slots) override;
     void carry(const TxFrame& frame, std::vector<Frame>& wire, std::deque<Frame>& local);

@@ -37,7 +37,7 @@ Recorded& recorded();
 class Host : public BufferPool {
 public:
     static constexpr std::size_t kSlotBytes = 2048;
-    static constexpr std::size_t kSlots = 2048;
+    static constexpr std::size_t kSlots = 1024;
 
     /// One port with 10.7.0.2/24 and fd07::2/64 unless `config` says otherwise.
     explicit Host(StackConfig config = standard());
@@ -74,8 +74,8 @@ private:
     void collect();
 
     StackConfig config_;
-    std::vector<std::byte> arena_;
-    std::set<std::uint64_t> free_;
+    std::unique_ptr<std::byte[]> arena_;
+    std::vector<std::uint64_t> free_;
     std::set<std::uint64_t> taken_;
     std::unique_ptr<shm::CounterBlock> counters_;
     std::vector<std::byte> tables_;
