@@ -43,8 +43,7 @@ const char* daemon_state(const View& view) {
 double busy_percent(const View& view, std::uint32_t shard) {
     const std::int64_t uptime_us = view.now_us - view.directory->started_us;
     if (uptime_us <= 0) return 0;
-    const auto busy =
-        static_cast<double>(view.directory->shards[shard].counters.read(shm::Counter::BusyMicros));
+    const auto busy = static_cast<double>(counter(view, shard, "shard.busy_us"));
     return 100 * busy / static_cast<double>(uptime_us);
 }
 

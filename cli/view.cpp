@@ -118,6 +118,14 @@ std::uint64_t total(const View& view, std::size_t slot,
     return sum;
 }
 
+std::uint64_t counter(const View& view, std::uint32_t shard, std::string_view name) {
+    const shm::Directory& directory = *view.directory;
+    for (std::size_t i = 0; i < directory.counter_count && i < shm::kMaxCounters; ++i)
+        if (directory.counter_names[i].name.view() == name)
+            return directory.shards[shard].counters.read(i);
+    return 0;
+}
+
 const char* shard_state(const View& view, std::uint32_t shard) {
     const shm::ShardPage& page = view.directory->shards[shard];
     const std::int64_t alive_us = page.alive_us.load(std::memory_order_relaxed);  // for people

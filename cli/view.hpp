@@ -15,6 +15,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace chiru::cli {
@@ -112,6 +113,9 @@ std::vector<Port> ports(const shm::Directory& directory);
 /// A session's counter, summed over all shards.
 std::uint64_t total(const View& view, std::size_t slot,
                     shm::SingleWriterCounter shm::SessionCounters::*counter);
+
+/// A shard's counter by the name the daemon gives it; 0 if this daemon has none of that name.
+std::uint64_t counter(const View& view, std::uint32_t shard, std::string_view name);
 
 /// "running", "asleep", "starting", or "stuck" if the shard is awake and has not turned for a
 /// second.

@@ -107,6 +107,7 @@ void Machine::make_directory() {
         page.alive_us.store(kNowUs - 40);
         page.counters.add(static_cast<shm::Counter>(0), 1'000'000 + shard);
         page.counters.add(static_cast<shm::Counter>(1), 1'234'567'890);
+        page.counters.add(static_cast<shm::Counter>(3), 37'230'000 * (shard + 1));
     }
     d.shards[1].doorbell.epoch.store(7);
 
