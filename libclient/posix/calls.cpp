@@ -94,6 +94,8 @@ int get_status(Socket& socket, int level, int name, void* value, socklen_t* leng
 
 // ---- sockets -------------------------------------------------------------------------------
 
+void start() { static_cast<void>(Process::get()); }
+
 int socket(int domain, int type, int protocol) {
     const int fd = real().socket(domain, type, protocol);
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6)) return fd;

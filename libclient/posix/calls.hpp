@@ -23,6 +23,9 @@ namespace chiru::posix {
 /// Answered by the insides to the calls below: let the kernel do it, without our lock.
 inline constexpr int kToKernel = INT_MIN;
 
+/// Notes the settings. Without it they are noted at the first socket.
+void start();
+
 int socket(int domain, int type, int protocol);
 int bind(int fd, const sockaddr* address, socklen_t length);
 int listen(int fd, int backlog);

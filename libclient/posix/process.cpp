@@ -57,6 +57,7 @@ int floor_of_own_descriptors() {
 
 Settings Settings::from_environment() {
     Settings settings;
+    settings.socket_path = shm::control_socket_path();
     settings.loopback = is_set("CHIRU_LOOPBACK");
     settings.required = is_set("CHIRU_REQUIRED");
     settings.verbose = is_set("CHIRU_VERBOSE");
@@ -125,7 +126,7 @@ int Process::open_channel() {
         fd.reset(raised(fd.release()));
         return fd.get();
     };
-    auto control = shm::connect_control(shm::control_socket_path());
+    auto control = shm::connect_control(settings_.socket_path);
     if (!control) return control.error();
     std::vector<int> descriptors{raise(*control)};
     auto session = client::Session::attach(std::move(*control), program_invocation_short_name);
@@ -147,7 +148,7 @@ const std::shared_ptr<client::Channel>& Process::attach() {
     if (channel_ == nullptr) {
         if (const int error = open_channel(); error != 0) {
             if (!warned_absent_)
-                say("chiru: no daemon at %s (%s): %s\n", shm::control_socket_path().c_str(),
+                say("chiru: no daemon at %s (%s): %s\n", settings_.socket_path.c_str(),
                     std::strerror(error),
                     settings_.required ? "its addresses are out of reach"
                                        : "using the kernel's TCP");

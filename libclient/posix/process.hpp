@@ -24,6 +24,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <sys/types.h>
@@ -33,8 +34,10 @@ namespace chiru::posix {
 class Epoll;
 class Socket;
 
-/// From the environment, where the launcher puts it.
+/// From the environment, where the launcher puts it. Read when the program starts: some, like
+/// nginx, clear their environment later, before they fork their workers.
 struct Settings {
+    std::string socket_path;  ///< CHIRU_SOCKET: which daemon
     bool loopback = false;  ///< CHIRU_LOOPBACK: 127.0.0.0/8 and ::1 are chiru's
     bool required = false;  ///< CHIRU_REQUIRED: without a daemon, fail instead of using the kernel
     bool verbose = false;   ///< CHIRU_VERBOSE: say on stderr which stack a socket goes to

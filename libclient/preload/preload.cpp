@@ -121,6 +121,9 @@ EXPORT int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* t, co
 
 namespace {
 
+/// Nothing expensive: the settings, while the environment is as the launcher left it.
+__attribute__((constructor)) void start() { posix::start(); }
+
 /// The C library's check, which ends the program.
 template <class Function>
 Function* fortified(const char* name) {
