@@ -34,7 +34,8 @@ public:
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
-    /// Serves, with a plane that has started, until SIGTERM or SIGINT. The error is a sentence for the operator.
+    /// Serves, with a plane that has started, until SIGTERM or SIGINT. The error is a sentence for
+    /// the operator.
     Result<void, std::string> run();
 
 private:
