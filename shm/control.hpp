@@ -19,6 +19,7 @@
 #include "shm/tables.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -123,7 +124,7 @@ struct Message {
     MessageType type{};
     std::uint32_t sequence = 0;
     std::int32_t error = 0;
-    std::uint32_t reserved = 0;
+    std::array<std::byte, 52> reserved{};  ///< zero, and no padding: nobody's stack travels along
     union {
         AttachRequest attach;
         AttachReply attached;
@@ -137,10 +138,11 @@ struct Message {
         UnbindRequest unbind;
         ConnectionInfoRequest query;
         ConnectionInfo connection;
-        std::array<std::byte, 496> raw;
+        std::array<std::byte, 512> raw;
     };
 };
 static_assert(std::is_trivially_copyable_v<Message>);
+static_assert(offsetof(Message, raw) == 64 && sizeof(Message) == 64 + 512);
 
 /// A message with the descriptors that came or go with it.
 struct Parcel {
