@@ -21,7 +21,8 @@ Result<Arguments, int> parse_arguments(int argc, const char* const* argv) {
         ->capture_default_str();
     const CLI::Option* check = app.add_option("--check-config", file_to_check,
                                               "print OK, or every mistake of this file, and end");
-    app.add_option("-s,--socket", arguments.socket, "control socket, instead of the configured one");
+    app.add_option("-s,--socket", arguments.socket,
+                   "control socket, instead of the configured one");
     const CLI::Option* level_option =
         app.add_option("--log-level", level, "debug, info, warning or error; else as configured")
             ->transform(CLI::CheckedTransformer(levels).description(""));

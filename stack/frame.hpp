@@ -59,7 +59,7 @@ inline constexpr std::size_t kMinHeadBytes = 2048;
 
 enum TxFlag : std::uint16_t {
     kTxIpChecksum = 1,   ///< the device fills in the IPv4 header checksum
-    kTxL4Checksum = 2,   ///< the device completes the TCP checksum; the pseudo header's sum is in place
+    kTxL4Checksum = 2,   ///< the device completes the TCP checksum over the pseudo header's sum
     kTxSegment = 4,      ///< the device cuts the payload into pieces of `segment_bytes`
     kTxIpv6 = 8,
     kTxVlanInsert = 16,  ///< the device inserts `vlan_tci`

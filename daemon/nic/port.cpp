@@ -220,7 +220,8 @@ bool Port::negotiate_hash(const rte_eth_dev_info& device, rte_eth_conf& wanted) 
     return true;
 }
 
-/// Lets the device put every flow group where the flow map wants it. Only then is its hash believed.
+/// Lets the device put every flow group where the flow map wants it. Only then is its hash
+/// believed.
 void Port::program_flow_map(const FlowMap& flow_map) {
     rte_eth_dev_info device;
     rte_eth_dev_info_get(id_, &device);

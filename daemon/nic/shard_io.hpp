@@ -4,8 +4,8 @@
 // only here, arena slots become mbufs and mbufs become slots.
 //
 //   receive   mbuf out of the receive arena -> RxFrame; the same memory, another name
-//   transmit  a head mbuf is lent to the stack as TxFrame, comes back with headers in it; each slice
-//             is attached behind it as an external buffer, whose release the stack is told of
+//   transmit  a head mbuf is lent to the stack as TxFrame, comes back with headers in it; each
+//             slice is attached behind it as an external buffer, whose release the stack is told of
 //   local     a frame to one of our own addresses is copied into a fresh receive slot
 //
 // What a port does not take is kept and offered again.

@@ -38,7 +38,8 @@ void Machine::prefetch(std::span<Incoming> burst) const {
     }
     for (const Incoming& in : burst) {
         if (in.hash == 0) continue;
-        const auto* block = reinterpret_cast<const std::byte*>(&connections_[demux_.guess(in.hash)]);
+        const Connection& guessed = connections_[demux_.guess(in.hash)];
+        const auto* block = reinterpret_cast<const std::byte*>(&guessed);
         for (std::size_t line = 0; line < sizeof(Connection) / kCacheLine; ++line)
             __builtin_prefetch(block + line * kCacheLine, 1);
     }
@@ -105,7 +106,8 @@ bool Machine::may_challenge(Instant now) {
     if (second != challenge_second_) {
         challenge_second_ = second;
         const std::uint64_t noise = siphash(hash_key_, std::as_bytes(std::span(&second, 1)));
-        challenges_ = kChallengesPerSecond / 2 + static_cast<std::uint32_t>(noise % kChallengesPerSecond);
+        challenges_ = kChallengesPerSecond / 2 +
+                      static_cast<std::uint32_t>(noise % kChallengesPerSecond);
     }
     if (challenges_ == 0) return false;
     --challenges_;
@@ -136,7 +138,8 @@ bool Machine::icmp_error(const IcmpError& error, Instant now) {
 
     if (error.kind == Kind::PacketTooBig) return packet_too_big(c, self, error.mtu);
     const int code = error.kind == Kind::NetUnreachable ? ENETUNREACH
-                     : error.kind == Kind::PortUnreachable || error.kind == Kind::ProtocolUnreachable
+                     : error.kind == Kind::PortUnreachable ||
+                             error.kind == Kind::ProtocolUnreachable
                          ? ECONNREFUSED
                          : EHOSTUNREACH;
     // An open that fails may fail at once; for an established connection these are soft errors

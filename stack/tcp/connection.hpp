@@ -88,7 +88,7 @@ struct alignas(kCacheLine) Connection {
     Instant retransmit_at = kNever;  ///< RTO, tail loss probe, zero-window probe or override
     Instant ack_at = kNever;         ///< delayed ACK
     Instant reorder_at = kNever;     ///< RFC 8985 §6.2 step 5
-    Instant life_at = kNever;        ///< keep-alive; of an orphan in FIN-WAIT-2 or in TIME-WAIT: the end
+    Instant life_at = kNever;        ///< keep-alive; an orphan's end in FIN-WAIT-2 or TIME-WAIT
     std::uint32_t wheel_tick = 0;    ///< what the wheel was told, if kInWheel
     Index wheel_next = kNil;
     Index wheel_prev = kNil;
@@ -175,7 +175,9 @@ inline std::uint32_t Connection::pipe_bytes() const {
     return pipe > left ? pipe - left : 0;
 }
 
-constexpr bool may_send(TcpState s) { return s == TcpState::Established || s == TcpState::CloseWait; }
+constexpr bool may_send(TcpState s) {
+    return s == TcpState::Established || s == TcpState::CloseWait;
+}
 
 /// Is the connection past its handshake and able to carry text?
 constexpr bool synchronized(TcpState s) {

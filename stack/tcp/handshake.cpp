@@ -133,7 +133,8 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
         return Counter::InAccepted;
     }
     if (answered_first)
-        sample_rtt(c.info, static_cast<std::uint32_t>(c.info.last_received_us - c.info.last_sent_us),
+        sample_rtt(c.info,
+                   static_cast<std::uint32_t>(c.info.last_received_us - c.info.last_sent_us),
                    config_.tcp);
     c.info.snd_una = seg.ack.raw();
     established(c, a.self, a.now);

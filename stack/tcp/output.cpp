@@ -441,7 +441,8 @@ void Machine::finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_by
         frame.flags |= kTxL4Checksum;
         // A port that cuts segments adds each one's length itself.
         const bool cut = (frame.flags & kTxSegment) != 0;
-        sum = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, cut ? 0 : l4_bytes).sum();
+        sum = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, cut ? 0 : l4_bytes)
+                  .sum();
     } else {
         auto all = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, l4_bytes);
         all.add(std::span(frame.head + l4_at, frame.head_length - l4_at));

@@ -123,7 +123,8 @@ void Machine::enter_recovery(Connection& c, Instant now, std::uint32_t in_flight
 /// An ACK that echoes a timestamp from before the first repeat is for the original: nothing had
 /// been lost (Eifel, RFC 3522 §3.2), and the window goes back to what it was (RFC 4015 §3).
 void Machine::try_undo(Connection& c, const Segment& seg) {
-    if (c.undo_cwnd == 0 || !seg.has_timestamps || !c.negotiated(shm::kNegotiatedTimestamps)) return;
+    if (c.undo_cwnd == 0 || !seg.has_timestamps) return;
+    if (!c.negotiated(shm::kNegotiatedTimestamps)) return;
     if (c.info.recovery == kOpen || static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) >= 0)
         return;
     for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)

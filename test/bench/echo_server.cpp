@@ -111,7 +111,8 @@ int serve(int listener) {
             const int socket = event.data.fd;
             if (socket == listener) {
                 accept_all(epoll, listener);
-            } else if ((event.events & EPOLLOUT) != 0 && (event.events & (EPOLLERR | EPOLLHUP)) == 0) {
+            } else if ((event.events & EPOLLOUT) != 0 &&
+                       (event.events & (EPOLLERR | EPOLLHUP)) == 0) {
                 if (flush(socket, unsent)) watch(epoll, EPOLL_CTL_MOD, socket, EPOLLIN);
             } else {
                 echo(epoll, socket, unsent);

@@ -74,7 +74,8 @@ double stream(const Cores& cores, std::size_t total) {
 /// A consumer that sleeps on a doorbell until something is in its ring.
 class Sleeper {
 public:
-    Sleeper() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+    Sleeper()
+        : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
         epoll_event event{};
         event.events = EPOLLIN | EPOLLET;
         if (epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &event) != 0) std::abort();
@@ -133,7 +134,8 @@ Histogram ping_pong(const Cores& cores, std::size_t rounds) {
         out.push({&item, 1});
         bell.ring();
         near.wait(in, item);
-        histogram.add(static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - start).count()));
+        const std::chrono::nanoseconds took = Clock::now() - start;
+        histogram.add(static_cast<std::uint64_t>(took.count()));
     }
     echo.join();
     return histogram;

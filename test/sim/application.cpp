@@ -47,7 +47,8 @@ void Application::connect(const Endpoint& remote, const SocketPlan& plan, Instan
     s.connect = {};
     s.connect.remote = remote;
     if (remote.address.is_v4()) s.connect.local.address = IpAddress::v4(0);
-    if (plan.no_delay) s.connect.options = 1u << static_cast<unsigned>(shm::ConnectionOption::NoDelay);
+    if (plan.no_delay)
+        s.connect.options = 1u << static_cast<unsigned>(shm::ConnectionOption::NoDelay);
     opening_[s.user] = plan;
     submit(s, now);
 }

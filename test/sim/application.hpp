@@ -2,7 +2,8 @@
 //
 // A model of a program on a simulated host: each of its sockets sends a pseudo-random stream of
 // its own and checks every byte that comes. Both ends of a connection know the other's stream by
-// the client's port number, so a byte in the wrong place, or twice, or of another connection, shows.
+// the client's port number, so a byte in the wrong place, or twice, or of another connection,
+// shows.
 #pragma once
 
 #include "test/sim/host.hpp"

@@ -163,7 +163,8 @@ void Host::carry(const TxFrame& f, std::vector<Frame>& wire, std::deque<Frame>& 
     const std::uint32_t sequence = get32(bytes, l4 + 4);
     for (std::size_t done = headers; done < bytes.size(); done += f.segment_bytes) {
         const std::size_t length = std::min<std::size_t>(f.segment_bytes, bytes.size() - done);
-        std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(headers));
+        std::vector<std::byte> cut(bytes.begin(),
+                                   bytes.begin() + static_cast<std::ptrdiff_t>(headers));
         cut.insert(cut.end(), bytes.begin() + static_cast<std::ptrdiff_t>(done),
                    bytes.begin() + static_cast<std::ptrdiff_t>(done + length));
         const bool last = done + length == bytes.size();

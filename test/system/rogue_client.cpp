@@ -258,7 +258,8 @@ const std::map<std::string_view, void (*)(Session&, const Endpoint&)> kWays{
 int main(int count, char** arguments) {
     const auto way = count > 1 ? kWays.find(arguments[1]) : kWays.end();
     if (way == kWays.end()) {
-        for (const auto& [name, unused] : kWays) std::printf("%.*s\n", int(name.size()), name.data());
+        for (const auto& [name, unused] : kWays)
+            std::printf("%.*s\n", int(name.size()), name.data());
         return count > 1 ? 2 : 0;
     }
     Endpoint peer;

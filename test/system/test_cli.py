@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""chiructl: every command for people and for programs, agreeing with what the peer's kernel sees."""
+"""chiructl: every command for people and for programs, agreeing with what the peer's kernel says"""
 import json
 import re
 import subprocess
@@ -43,7 +43,8 @@ def test_each_command_speaks_to_people_and_to_programs(link, command):
 def test_connections_agree_with_the_kernel_of_the_peer(link, busy):
     ours = {entry["remote"]: entry for entry in established(link, busy)}
     said = link.peer.run(["ss", "-Htni", "state", "established", f"dport = :{busy.port}"])
-    theirs = {re.sub(r"[\[\]]", "", match) for match in re.findall(r"^\d+\s+\d+\s+(\S+)\s", said, re.M)}
+    theirs = {re.sub(r"[\[\]]", "", match)
+              for match in re.findall(r"^\d+\s+\d+\s+(\S+)\s", said, re.M)}
     assert {re.sub(r"[\[\]]", "", remote) for remote in ours} == theirs
     for entry in ours.values():
         assert entry["rx_bytes"] > 0 and entry["tx_bytes"] > 0, entry

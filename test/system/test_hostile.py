@@ -124,7 +124,8 @@ def test_lengths_that_contradict_themselves_are_counted(wire):
 
 
 def test_options_that_make_no_progress_are_survived(wire):
-    shapes = [bytes([kind, length]) for kind in (2, 3, 4, 5, 8, 30, 254) for length in (0, 1, 2, 255)]
+    shapes = [bytes([kind, length])
+              for kind in (2, 3, 4, 5, 8, 30, 254) for length in (0, 1, 2, 255)]
     EchoServer(wire.link.chiru, wire.family)
     wire.send(wire.tcp(SYN, source_port=6000 + n, options=shape + b"\x01\x01")
               for n, shape in enumerate(shapes))
@@ -224,7 +225,8 @@ def test_every_frame_ends_in_exactly_one_counter(wire):
         return counters["rx.frames"] - fates
 
     wire.still_answers()
-    wait_until(lambda: balance() == 0, 5, f"rx.frames is the sum of in.*; they differ by {balance()}")
+    wait_until(lambda: balance() == 0, 5,
+               f"rx.frames is the sum of in.*; they differ by {balance()}")
 
 
 # The control socket.

@@ -2,7 +2,8 @@
 //
 // The C++ face of chiru.h: owners instead of handles, spans instead of pointers, std::expected
 // instead of negative numbers. Header-only, over the C interface alone, so that programs and
-// library may be built by different compilers. chiru.h has the whole contract; nothing is repeated here.
+// library may be built by different compilers. chiru.h has the whole contract; nothing is repeated
+// here.
 //
 //     chiru::Session session = *chiru::Session::attach();
 //     chiru::Channel channel = *session.open_channel();

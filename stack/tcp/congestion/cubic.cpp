@@ -33,7 +33,7 @@ void Cubic::begin_epoch(const CongestionWindow& window, Instant now) {
 }
 
 void Cubic::on_ack(CongestionWindow& window, const AckReport& ack) {
-    if (!ack.cwnd_limited) {  // §5.8: time in which the application had nothing to send is no growth
+    if (!ack.cwnd_limited) {  // §5.8: while the application had nothing to send, no growth
         epoch_ms_ = 0;
         return;
     }
@@ -68,7 +68,8 @@ void Cubic::on_loss(CongestionWindow& window, const LossReport& loss) {
     // §4.7, fast convergence: a plateau lower than the last one makes room for newcomers
     w_max_ = cwnd < w_max_ ? cwnd * (1 + kBeta) / 2 : cwnd;
     epoch_ms_ = 0;
-    const auto reduced = static_cast<std::uint32_t>(static_cast<float>(loss.in_flight_bytes) * kBeta);
+    const float kept = static_cast<float>(loss.in_flight_bytes) * kBeta;
+    const auto reduced = static_cast<std::uint32_t>(kept);
     window.ssthresh_bytes = std::max(reduced, 2 * window.mss);  // §4.6
     window.cwnd_bytes = loss.timeout ? window.mss : window.ssthresh_bytes;  // §4.8
 }

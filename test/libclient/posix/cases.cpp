@@ -282,7 +282,8 @@ void case_options() {
         int value = -1;
         socklen_t length = sizeof value;
         const int result = getsockopt(fd, level, name, &value, &length);
-        print("  %s: %s %d (%u)\n", what, result == 0 ? "ok" : strerrorname_np(errno), value, length);
+        print("  %s: %s %d (%u)\n", what, result == 0 ? "ok" : strerrorname_np(errno), value,
+              length);
     };
     const auto set = [&](const char* what, int fd, int level, int name, int value) {
         say(what, setsockopt(fd, level, name, &value, sizeof value));
@@ -334,7 +335,8 @@ void case_timeouts() {
     char byte;
     say("recv", recv(pair.near, &byte, 1, 0));
     const auto took = std::chrono::steady_clock::now() - start;
-    print("  in time: %d\n", took >= std::chrono::milliseconds(55) && took < std::chrono::seconds(2));
+    print("  in time: %d\n",
+          took >= std::chrono::milliseconds(55) && took < std::chrono::seconds(2));
     socklen_t length = sizeof time;
     time = {};
     getsockopt(pair.near, SOL_SOCKET, SO_RCVTIMEO, &time, &length);
@@ -348,7 +350,8 @@ void case_timeouts() {
     FD_SET(pair.near, &set);
     time = {.tv_sec = 0, .tv_usec = 20'000};
     say("select", select(pair.near + 1, &set, nullptr, nullptr, &time));
-    print("  bit %d left %ld\n", FD_ISSET(pair.near, &set) ? 1 : 0, static_cast<long>(time.tv_usec));
+    print("  bit %d left %ld\n", FD_ISSET(pair.near, &set) ? 1 : 0,
+          static_cast<long>(time.tv_usec));
 }
 
 void case_vectors() {
@@ -390,7 +393,8 @@ void case_bulk() {
     std::thread writer([&] {
         std::size_t done = 0;
         while (done < kBytes) {
-            const ssize_t n = write(pair.near, sent.data() + done, std::min<std::size_t>(100'000, kBytes - done));
+            const std::size_t part = std::min<std::size_t>(100'000, kBytes - done);
+            const ssize_t n = write(pair.near, sent.data() + done, part);
             if (n <= 0) break;
             done += static_cast<std::size_t>(n);
         }

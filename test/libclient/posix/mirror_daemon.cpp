@@ -307,7 +307,8 @@ Listener* Mirror::listener_for(const Endpoint& remote) {
         if (!each->listening || each->endpoint.port != remote.port) continue;
         const IpAddress& own = each->endpoint.address;
         if (own == remote.address) return each.get();
-        const bool family = own.is_v4() == remote.address.is_v4() || (own.is_v6() && !each->v6_only);
+        const bool family =
+            own.is_v4() == remote.address.is_v4() || (own.is_v6() && !each->v6_only);
         if (own.is_unspecified() && family) any = each.get();
     }
     return any;

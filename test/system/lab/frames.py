@@ -30,7 +30,10 @@ def ethernet(destination, source, payload, kind=None):
 
 
 def ip(source, destination, protocol, payload, **fields):
-    """IPv4 or IPv6 by the addresses. Fields: id, flags, offset, ttl, header_checksum, length, ihl."""
+    """IPv4 or IPv6, by the addresses.
+
+    Fields: id, flags, offset, ttl, header_checksum, length, ihl.
+    """
     if ":" in source:
         length = fields.get("length", len(payload))
         return struct.pack("!IHBB", 6 << 28, length, protocol, fields.get("ttl", 64)) + packed(

@@ -102,5 +102,6 @@ class Program:
         parts = []
         for label, text in (("stdout", self.stdout), ("stderr", self.stderr)):
             if text.strip():
-                parts.append(f"--- {self.name} {label}\n" + "\n".join(text.splitlines()[-lines:])[-4000:])
+                last = "\n".join(text.splitlines()[-lines:])[-4000:]
+                parts.append(f"--- {self.name} {label}\n" + last)
         return "\n".join(parts)
