@@ -11,10 +11,12 @@
 #include "shm/control.hpp"
 #include "shm/region.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -35,6 +37,7 @@ struct Session {
     UniqueFd control;
     Region region;
     Channel* channel = nullptr;
+    UniqueFd client_doorbell;
     std::vector<UniqueFd> shard_doorbells;
     std::uint32_t shards = 0;
     std::uint64_t tx_arena_bytes = 0;
@@ -67,6 +70,7 @@ struct Session {
         if (!mapped) return false;
         region = std::move(*mapped);
         channel = Channel::attach(region.bytes(), shards);
+        client_doorbell = std::move(made->fds[1]);
         for (std::uint32_t i = 0; i < shards; ++i)
             shard_doorbells.push_back(std::move(made->fds[2 + i]));
         return channel != nullptr;
@@ -240,6 +244,33 @@ void fast_doorbell(Session& session, const Endpoint&) {
     for (int i = 0; i < 300'000; ++i) session.wake();
 }
 
+/// Makes every doorbell block whoever writes or reads it, steals what rang, and is rung all the
+/// while.
+void doorbell_descriptors(Session& session, const Endpoint& peer) {
+    const std::uint64_t full = ~0ull - 1;
+    std::uint64_t stolen = 0;
+    const auto fill = [&](int fd) {
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        while (read(fd, &stolen, sizeof stolen) > 0) {
+        }
+        fcntl(fd, F_SETFL, 0);
+        return write(fd, &full, sizeof full);
+    };
+    Submission open = submission(SubmissionOp::Connect);
+    open.connect = ConnectBody{peer, {}, 0};
+    open.connect.remote.port = 9;
+    for (std::uint32_t round = 0; round < 300; ++round) {
+        session.channel->client_doorbell.epoch.store(2 * round + 1);  // asleep, once more
+        for (const UniqueFd& doorbell : session.shard_doorbells)
+            while (fill(doorbell.get()) < 0 && errno == EINTR) {
+            }
+        if (fill(session.client_doorbell.get()) > 0) std::puts("the client's doorbell was filled");
+        for (const UniqueFd& doorbell : session.shard_doorbells)
+            if (read(doorbell.get(), &stolen, sizeof stolen) < 0) return;
+        session.submit({open});
+    }
+}
+
 const std::map<std::string_view, void (*)(Session&, const Endpoint&)> kWays{
     {"ring_positions", ring_positions},
     {"completion_tail", completion_tail},
@@ -251,6 +282,7 @@ const std::map<std::string_view, void (*)(Session&, const Endpoint&)> kWays{
     {"noise", noise},
     {"connects_without_end", connects_without_end},
     {"fast_doorbell", fast_doorbell},
+    {"doorbell_descriptors", doorbell_descriptors},
 };
 
 }  // namespace

@@ -9,7 +9,7 @@ from lab.services import EchoServer
 
 MUST_END = ("ring_positions", "unknown_operations", "slices_out_of_range", "foreign_slots")
 MAY_END = ("completion_tail", "foreign_connections", "foreign_listeners", "noise",
-           "connects_without_end", "fast_doorbell")
+           "connects_without_end", "fast_doorbell", "doorbell_descriptors")
 
 pytestmark = pytest.mark.any_wire
 
