@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -126,10 +127,19 @@ int Process::open_channel() {
         fd.reset(raised(fd.release()));
         return fd.get();
     };
-    auto control = shm::connect_control(settings_.socket_path);
-    if (!control) return control.error();
-    std::vector<int> descriptors{raise(*control)};
-    auto session = client::Session::attach(std::move(*control), program_invocation_short_name);
+    std::vector<int> descriptors;
+    Result<std::shared_ptr<client::Session>, int> session = std::unexpected(EPIPE);
+    const auto attach_over = [&](shm::UniqueFd control) {
+        descriptors = {raise(control)};
+        own(descriptors.front());
+        session = client::Session::attach(std::move(control), program_invocation_short_name);
+    };
+    if (early_control_ >= 0) attach_over(shm::UniqueFd(std::exchange(early_control_, -1)));
+    if (!session) {
+        auto control = shm::connect_control(settings_.socket_path);
+        if (!control) return control.error();
+        attach_over(std::move(*control));
+    }
     if (!session) return session.error();
     auto parts = (*session)->create_channel();
     if (!parts) return parts.error();
@@ -309,7 +319,19 @@ void Process::after_fork_in_child() {
     if (parents != nullptr) leave_to_parent(*parents);
     close_own(nudge_);
     nudge_ = -1;
+    close_own(std::exchange(early_control_, -1));
+    if (inherited_listeners_ != 0) connect_early();
     lock.unlock();
+}
+
+/// The daemon knows a client by the user it had when it connected. A child that inherits a
+/// listener may be about to become another user, as the workers of most servers do; so it connects
+/// while it is still its parent's, and attaches when it needs to.
+void Process::connect_early() {
+    auto control = shm::connect_control(settings_.socket_path);
+    if (!control) return;
+    early_control_ = raised(control->release());
+    own(early_control_);
 }
 
 void Process::leave_to_parent(client::Channel& parents) {

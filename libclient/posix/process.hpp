@@ -128,6 +128,7 @@ private:
     void own(int fd);
     void close_own(int fd);
     void spread_edges();
+    void connect_early();
     void leave_to_parent(client::Channel& parents);
 
     Settings settings_;
@@ -138,6 +139,7 @@ private:
     Object* internal_;  ///< what our own descriptors name in the table
     int nudge_ = -1;        ///< eventfd by which threads wake each other
     int placeholder_ = -1;
+    int early_control_ = -1;  ///< connected at the fork, not yet attached
     /// Control sockets of parents: they keep inherited listeners alive until all are adopted.
     std::vector<int> leases_;
     std::uint32_t inherited_listeners_ = 0;

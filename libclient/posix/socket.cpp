@@ -283,6 +283,7 @@ int Socket::accept(Guard& guard, int fd, sockaddr* address, socklen_t* length, i
     if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) return -EINVAL;
     if (address != nullptr && length == nullptr) return -EFAULT;
     show_interest();
+    if (phase_ == Phase::Inherited && both_) return kToKernel;  // chiru's part is out of reach
     if (phase_ != Phase::Listening) return -EINVAL;
     Process& process = guard.process();
     int result = -EAGAIN;
