@@ -8,6 +8,7 @@
 #include "base/endian.hpp"
 
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -47,10 +48,11 @@ public:
     static std::optional<IpAddress> parse(std::string_view text);
     std::string to_string() const;
 
-    constexpr bool is_v4() const {
-        for (std::size_t i = 0; i < 10; ++i)
-            if (bytes_[i] != 0) return false;
-        return bytes_[10] == 0xff && bytes_[11] == 0xff;
+    constexpr bool is_v4() const {  // two comparisons, because every packet asks several times
+        constexpr auto kMapped =
+            std::bit_cast<std::uint32_t>(std::array<std::uint8_t, 4>{0, 0, 0xff, 0xff});
+        const auto words = std::bit_cast<std::array<std::uint32_t, 4>>(bytes_);
+        return (words[0] | words[1]) == 0 && words[2] == kMapped;
     }
     constexpr bool is_v6() const { return !is_v4(); }
     /// Only if is_v4(); in host order.

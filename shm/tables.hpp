@@ -136,7 +136,9 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
     std::uint8_t recovery = 0;    ///< 0 open, 1 fast recovery, 2 after a timeout
     std::uint16_t error = 0;      ///< errno of a connection that failed
-    std::uint32_t dup_acks = 0;
+    std::uint16_t dup_acks = 0;
+    std::uint8_t rto_patience = 0;  ///< doublings of the RTO's floor, learnt from early time-outs
+    std::uint8_t reserved1 = 0;
     std::uint32_t max_snd_wnd = 0;  ///< the largest window the peer ever offered
     std::uint32_t sent_bytes = 0;   ///< acknowledged, and not yet given back to the client
 };

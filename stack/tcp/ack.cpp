@@ -30,7 +30,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
     const Seq una_before = c.snd_una();
     update_window(c, seg, a.self);
     if (seg.sack_count > 0 && c.negotiated(shm::kNegotiatedSack))
-        report.sacked_bytes = read_sack(c, seg, a.now);
+        read_sack(c, seg, report);
 
     if (seg.ack > una_before) {
         report.acked_bytes = static_cast<std::uint32_t>(seg.ack - una_before);
@@ -44,7 +44,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
     const bool duplicate = seg.ack == una_before && c.outstanding_bytes() > 0 && seg.text.empty() &&
                            !seg.has(wire::kFin) && window_before == c.info.snd_wnd;
     report.smoothed_rtt = Micros(c.info.srtt_us);
-    if (report.acked_bytes > 0 || report.sacked_bytes > 0 || duplicate)
+    if (report.acked_bytes > 0 || report.sacked_bytes > 0 || report.needless_repeat || duplicate)
         recover(c, report, duplicate, seg);
     if (report.acked_bytes > 0) {
         arm_retransmit(c, a.now);
@@ -78,7 +78,7 @@ void Machine::update_window(Connection& c, const Segment& seg, Index self) {
 
 // Each flight that lies in a block whole is with the peer. A large one, which the port cut into
 // segments by itself, is cut here where the block ends.
-std::uint32_t Machine::read_sack(Connection& c, const Segment& seg, Instant now) {
+void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
     const std::uint32_t before = c.sacked_bytes;
     for (std::size_t b = 0; b < seg.sack_count; ++b) {
         const SackBlock block = seg.sack[b];
@@ -86,6 +86,7 @@ std::uint32_t Machine::read_sack(Connection& c, const Segment& seg, Instant now)
         const bool dsack = block.end <= seg.ack ||
                            (b == 0 && seg.sack_count > 1 && seg.sack[1].first <= block.first &&
                             block.end <= seg.sack[1].end);
+        if (dsack && b == 0) report.needless_repeat = true;
         if (dsack || block.first >= block.end || block.end > c.snd_nxt()) continue;
         for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
             Flight& f = send_.flights()[i];
@@ -98,11 +99,11 @@ std::uint32_t Machine::read_sack(Connection& c, const Segment& seg, Instant now)
             if (f.end() > block.end &&
                 !send_.split(c, i, static_cast<std::uint32_t>(block.end - f.first)))
                 break;
-            note_rack(c, f, now);
+            note_rack(c, f, report.now);
             send_.mark_sacked(c, i);
         }
     }
-    return c.sacked_bytes - before;
+    report.sacked_bytes = c.sacked_bytes - before;
 }
 
 void Machine::land_acknowledged(Connection& c, Seq ack, Instant now) {

@@ -213,7 +213,7 @@ private:
     // ack.cpp
     void process_ack(Connection& c, Arrival& a);
     void update_window(Connection& c, const Segment& seg, Index self);
-    std::uint32_t read_sack(Connection& c, const Segment& seg, Instant now);
+    void read_sack(Connection& c, const Segment& seg, AckReport& report);
     void land_acknowledged(Connection& c, Seq ack, Instant now);
     void fin_acknowledged(Connection& c, Index self, Instant now);
 
@@ -222,7 +222,9 @@ private:
     bool detect_by_time(Connection& c, Instant now);
     bool detect_by_duplicates(Connection& c, bool duplicate);
     void enter_recovery(Connection& c, Instant now, std::uint32_t in_flight, bool timeout);
-    void try_undo(Connection& c, const Segment& seg);
+    void try_undo(Connection& c, const AckReport& report, const Segment& seg);
+    void undo(Connection& c);
+    void learn_patience(Connection& c);
     void congestion_ack(Connection& c, const AckReport& report);
     void congestion_loss(Connection& c, const LossReport& report);
     void note_rack(Connection& c, const Flight& flight, Instant now);

@@ -19,8 +19,6 @@ using shm::Counter;
 namespace {
 
 constexpr std::uint32_t kDupThresh = 3;
-/// Shorter than this a probe would only measure how punctual the peer's threads are.
-constexpr std::int64_t kMinProbeUs = 2000;
 /// How long a peer may sit on the ACK of a single segment (RFC 8985 §7.2, TLP.max_ack_delay).
 constexpr std::int64_t kPeerAckDelayUs = 25'000;
 
@@ -92,9 +90,12 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
 
 void Machine::recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg) {
     const bool sack = c.negotiated(shm::kNegotiatedSack);
+    try_undo(c, report, seg);
+    if (report.needless_repeat && c.info.recovery == kOpen && c.has(kTailProbed)) learn_patience(c);
     if (report.acked_bytes > 0) {
-        try_undo(c, seg);
         if (c.info.recovery != kOpen && c.snd_una() >= c.recover) {
+            if (c.info.recovery == kAfterTimeout && c.info.rto_patience > 0)
+                --c.info.rto_patience;  // this one was no false alarm
             c.info.recovery = kOpen;
             c.undo_cwnd = 0;
             c.info.dup_acks = 0;
@@ -120,13 +121,20 @@ void Machine::enter_recovery(Connection& c, Instant now, std::uint32_t in_flight
     congestion_loss(c, {now, in_flight, timeout});
 }
 
-/// An ACK that echoes a timestamp from before the first repeat is for the original: nothing had
-/// been lost (Eifel, RFC 3522 §3.2), and the window goes back to what it was (RFC 4015 §3).
-void Machine::try_undo(Connection& c, const Segment& seg) {
-    if (c.undo_cwnd == 0 || !seg.has_timestamps) return;
-    if (!c.negotiated(shm::kNegotiatedTimestamps)) return;
-    if (c.info.recovery == kOpen || static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) >= 0)
-        return;
+/// Two proofs that nothing had been lost: an ACK that echoes a timestamp from before the first
+/// repeat (Eifel, RFC 3522 §3.2), and after a time-out the peer's word that it got the repeat
+/// twice (RFC 3708 §3).
+void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
+    if (c.undo_cwnd == 0 || c.info.recovery == kOpen) return;
+    const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
+                        static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
+    const bool told = report.needless_repeat && c.info.recovery == kAfterTimeout;
+    if ((echoed && report.acked_bytes > 0) || told) undo(c);
+}
+
+/// The window goes back to what it was (RFC 4015 §3.2), and the timer learns.
+void Machine::undo(Connection& c) {
+    if (c.info.recovery == kAfterTimeout) learn_patience(c);
     for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
         send_.mark_found(c, i);
     c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
@@ -134,6 +142,11 @@ void Machine::try_undo(Connection& c, const Segment& seg) {
     c.info.recovery = kOpen;
     c.info.dup_acks = 0;
     c.undo_cwnd = 0;
+}
+
+void Machine::learn_patience(Connection& c) {
+    if (c.info.rto_patience < kMaxPatience) ++c.info.rto_patience;
+    if (c.info.srtt_us != 0) c.info.rto_us = estimated_rto(c.info, config_.tcp);
 }
 
 void Machine::congestion_ack(Connection& c, const AckReport& report) {
@@ -162,8 +175,10 @@ void Machine::arm_retransmit(Connection& c, Instant now) {
     const bool probe = c.negotiated(shm::kNegotiatedSack) && c.info.recovery == kOpen &&
                        c.sacked_bytes == 0 && c.info.srtt_us != 0 && !c.has(kTailProbed);
     if (probe) {
-        std::int64_t tail = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, kMinProbeUs);
-        if (c.flight_head == c.flight_tail) tail += kPeerAckDelayUs;
+        // Half the floor: sooner, it would only measure how punctual the peer's threads are.
+        const std::int64_t floor = rto_floor(c.info, config_.tcp);
+        std::int64_t tail = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, floor / 2);
+        if (c.flight_head == c.flight_tail) tail += std::max(kPeerAckDelayUs, floor);
         if (tail < wait) {
             wait = tail;
             c.set(kTailArmed);

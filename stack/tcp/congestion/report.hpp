@@ -31,6 +31,7 @@ struct AckReport {
     std::uint32_t acked_bytes = 0;      ///< newly acknowledged, cumulatively
     std::uint32_t sacked_bytes = 0;     ///< newly acknowledged, selectively
     std::uint32_t in_flight_bytes = 0;  ///< before this ACK
+    bool needless_repeat = false;       ///< the peer got something twice (DSACK, RFC 2883)
     bool cwnd_limited = false;          ///< the window, not the application, was the limit
     Micros smoothed_rtt{0};             ///< 0 until there was a sample
 };
