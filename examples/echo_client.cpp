@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace {
@@ -24,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Connection {
     chiru::Socket socket;
+    std::size_t unsent = 0;   ///< bytes of the request that found no room yet
     std::size_t awaited = 0;  ///< bytes of the answer still to come
     Clock::time_point asked;
 };
@@ -84,15 +86,22 @@ public:
 private:
     void ask(Connection& connection) {
         connection.asked = Clock::now();
-        connection.awaited = request_.size();
-        const auto sent = connection.socket.send(request_);
-        if (!sent) must(-sent.error().value(), "send");
+        connection.awaited = connection.unsent = request_.size();
+        send(connection);
+    }
+
+    void send(Connection& connection) {
+        const auto sent =
+            connection.socket.send(std::span(request_).last(connection.unsent));
+        if (sent) connection.unsent -= *sent;
+        else if (sent.error().value() != EAGAIN) must(-sent.error().value(), "send");
     }
 
     void handle(Connection& connection, std::uint32_t events) {
         if ((events & (CHIRU_ERROR | CHIRU_HANGUP)) != 0)
             must(-std::max(connection.socket.take_error().value(), 1), "connection lost");
         if (connection.awaited == 0) return ask(connection);  // it has just connected
+        if (connection.unsent != 0) send(connection);
         while (true) {
             const auto received = connection.socket.receive(answer_);
             if (!received) return;  // the rest is still to come
