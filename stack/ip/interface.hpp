@@ -41,7 +41,6 @@ struct Interface {
     std::array<AddressTimer, shm::kMaxAddresses> address_timers;
     std::array<std::int64_t, shm::kMaxRoutes> route_until_us{};
     MacAddress mac;
-    std::uint8_t hop_limit = 64;
     std::uint8_t solicitations_left = 0;
     std::uint32_t offloads = 0;  ///< shm::PortOffload bits
     std::uint32_t tso_bytes = 0;

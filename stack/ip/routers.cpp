@@ -49,7 +49,6 @@ Network::Fate Network::receive_router(const Packet& packet, Instant now) {
     if (!message || !packet.source.is_link_local()) return {Counter::InMalformed};
     const std::uint16_t index = packet.interface;
     Interface& interface = interfaces_[index];
-    if (message->hop_limit != 0) interface.hop_limit = message->hop_limit;
     interface.solicit_at_us = kNeverUs;
     interface.solicitations_left = 0;
     learn_router(index, packet.source, message->lifetime_s, now);
