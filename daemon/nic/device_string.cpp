@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -70,8 +71,22 @@ std::optional<std::string> device_argument(const std::string& device, const std:
     return device.substr(begin, device.find(',', begin) - begin);
 }
 
+std::size_t kernel_receive_queues(const std::string& device) {
+    const std::optional<std::string> name = device_argument(device, "iface");
+    std::size_t count = 0;
+    std::error_code error;
+    if (!name) return 0;
+    const fs::path queues = "/sys/class/net/" + *name + "/queues";
+    for (const auto& entry : fs::directory_iterator(queues, error))
+        if (starts_with(entry.path().filename().string(), "rx-")) ++count;
+    return count;
+}
+
 std::string complete_device(const std::string& device, std::uint16_t queues, std::uint16_t mtu) {
     std::string complete = device;
+    if (starts_with(device, "net_af_xdp") && !device_argument(device, "queue_count"))
+        if (const auto has = std::min<std::size_t>(kernel_receive_queues(device), queues); has > 1)
+            complete += ",queue_count=" + std::to_string(has);
     if (!starts_with(device, "net_af_packet")) return complete;
     if (queues > 1 && !device_argument(device, "qpairs"))
         complete += ",qpairs=" + std::to_string(queues);

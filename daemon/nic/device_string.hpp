@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,6 +19,9 @@ std::string device_name(const std::string& device);
 
 /// The value of `key` in the device string.
 std::optional<std::string> device_argument(const std::string& device, const std::string& key);
+
+/// How many receive queues the kernel's interface has that the device string names.
+std::size_t kernel_receive_queues(const std::string& device);
 
 /// Adds what the driver needs for this many queues and this MTU, unless the operator said it.
 std::string complete_device(const std::string& device, std::uint16_t queues, std::uint16_t mtu);

@@ -84,6 +84,8 @@ Result<void, std::string> Port::attach() {
         const TapSignalsBlocked guard;
         // It complains about traffic classes of the kernel that only its flow rules would need.
         rte_log_set_level_pattern("pmd.net.tap", RTE_LOG_CRIT);
+        // And it warns that other processes cannot share the device, which nobody wants.
+        rte_log_set_level_pattern("pmd.net.memif", RTE_LOG_ERR);
         if (const int error = rte_dev_probe(device.c_str()); error != 0)
             return std::unexpected(complaint("DPDK cannot open the device", -error));
         for (const int fd : frame_fds(fds_before_, open_fds())) silence_tap(fd);
@@ -109,6 +111,13 @@ Result<void, std::string> Port::read_limits() {
     // astray on the others.
     if (is_driver("net_memif")) queues = 1;
     queues_ = std::max<std::uint16_t>(queues, 1);
+
+    const std::size_t kernel_queues = kernel_receive_queues(options_.device);
+    if (is_driver("net_af_xdp") && kernel_queues > queues_)
+        warn("frames that arrive on " + std::to_string(kernel_queues - queues_) + " of the " +
+             std::to_string(kernel_queues) + " queues of the interface go to the kernel; set: " +
+             "ethtool -L " + device_argument(options_.device, "iface").value_or("") +
+             " combined " + std::to_string(queues_));
 
     rte_ether_addr mac;
     rte_eth_macaddr_get(id_, &mac);
