@@ -55,6 +55,13 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
         }
         if (newer >= 0 && seg.seq <= c.last_ack_sent) c.ts_recent = seg.ts_value;  // §4.3 (2)
     }
+    // Both ends opened at once (§3.5, figure 8): the peer's SYN comes again, with the ACK of ours.
+    if (c.info.state == TcpState::SynReceived && !c.has(kPassive) && seg.has(kSyn) &&
+        seg.has(kAck) && seg.seq == Seq(c.info.irs)) {
+        seg.flags = static_cast<std::uint8_t>(seg.flags & ~kSyn);
+        seg.seq += 1;
+        owe_ack(c, a.self);
+    }
     if (acceptable(c, seg.seq, seg.length())) return kContinue;
 
     // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
@@ -103,9 +110,6 @@ Verdict Machine::check_reset(Connection& c, Arrival& a) {
 // RFC 5961 §4.2: a SYN in the window is never believed.
 Verdict Machine::check_syn(Connection& c, Arrival& a) {
     if (!a.seg.has(kSyn)) return kContinue;
-    if (c.info.state == TcpState::SynReceived && a.seg.has(kAck) && !c.has(kPassive) &&
-        a.seg.seq == Seq(c.info.irs))
-        return kContinue;
     challenge_ack(c, a.self, a.now);
     return Counter::InChallenged;
 }

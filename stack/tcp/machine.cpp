@@ -120,9 +120,9 @@ void Machine::reset(Connection& c, Index self, int error) {
     const TcpState state = c.info.state;
     if (state == TcpState::SynReceived || (synchronized(state) && state != TcpState::TimeWait)) {
         c.set(kOweReset);
-        mark_output(c, self);
     }
     end(c, self, error);
+    if (c.has(kOweReset)) mark_output(c, self);  // now that it waits for no neighbour
 }
 
 void Machine::free_if_done(Connection& c, Index self) {

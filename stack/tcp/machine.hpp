@@ -269,7 +269,8 @@ private:
     Outcome emit_probe(Connection& c, Index self, Sink& out);
     Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
     Outcome repeat(Connection& c, Index self, Index flight, Sink& out);
-    bool emit_reply(const Reply& reply, Sink& out);
+    void emit_reply(const Reply& reply, Sink& out);
+    void wake_replies(std::uint32_t neighbor, bool reachable);
     std::uint32_t next_length(Connection& c, Instant now);
     Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
                   const Payload& payload);
@@ -367,6 +368,14 @@ private:
     std::array<Reply, kReplies> replies_;
     std::size_t reply_first_ = 0;
     std::size_t reply_count_ = 0;
+    /// Those whose neighbour is being asked for; the oldest makes room for the newest.
+    struct WaitingReply {
+        Reply reply;
+        std::uint32_t neighbor = kNil;  ///< kNil: none
+    };
+    static constexpr std::size_t kWaitingReplies = 32;
+    std::array<WaitingReply, kWaitingReplies> waiting_replies_;
+    std::size_t next_waiting_ = 0;
 
     static constexpr std::size_t kSlotBatch = 64;
     std::array<shm::Slice, kSlotBatch> free_slots_;

@@ -228,7 +228,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     payload.length = fit_slices(payload, c.info.mss);
     const bool all = payload.length == c.unsent_bytes();
     std::uint8_t flags = kAck;
-    if (all) flags |= kPsh;
+    if (all && payload.length > 0) flags |= kPsh;
     if (fin && all) flags |= kFin;
     const Outcome o = build(c, self, out, c.snd_nxt(), flags, payload);
     if (o != Outcome::Done) return o;
@@ -454,18 +454,23 @@ void Machine::finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_by
     std::memcpy(frame.head + l4_at + offsetof(wire::TcpHeader, checksum), &field, sizeof field);
 }
 
-bool Machine::emit_reply(const Reply& reply, Sink& out) {
+void Machine::emit_reply(const Reply& reply, Sink& out) {
     const auto route = lower_.route(reply.tuple.remote, reply.tuple.local);
-    if (!route) return false;
+    if (!route) return;
     Path path = route->path;
     TxFrame& frame = out.frames[out.used];
     frame.head_length = 0;
     frame.flags = 0;
     frame.slice_count = 0;
     frame.segment_bytes = 0;
-    if (lower_.begin(frame, path, reply.tuple.local, reply.tuple.remote, kProtocolTcp,
-                     sizeof(wire::TcpHeader), {}, out.now) != BeginResult::Ready)
-        return false;  // the peer asks again
+    const BeginResult begun =
+        lower_.begin(frame, path, reply.tuple.local, reply.tuple.remote, kProtocolTcp,
+                     sizeof(wire::TcpHeader), {}, out.now);
+    if (begun == BeginResult::Unresolved) {
+        waiting_replies_[next_waiting_++ % kWaitingReplies] = {reply, path.neighbor};
+        return;
+    }
+    if (begun != BeginResult::Ready) return;
     wire::TcpHeader header{};
     header.source_port = reply.tuple.local_port;
     header.destination_port = reply.tuple.remote_port;
@@ -480,7 +485,14 @@ bool Machine::emit_reply(const Reply& reply, Sink& out) {
     ++out.used;
     count(Counter::TcpSegmentsOut);
     count(Counter::TcpResetsSent);
-    return true;
+}
+
+void Machine::wake_replies(std::uint32_t neighbor, bool reachable) {
+    for (WaitingReply& waiting : waiting_replies_) {
+        if (waiting.neighbor != neighbor) continue;
+        waiting.neighbor = kNil;
+        if (reachable) reply(waiting.reply);
+    }
 }
 
 Machine::Outcome Machine::undeliverable(Connection& c, Index self, BeginResult result,
@@ -521,6 +533,7 @@ void Machine::unpark(Connection& c, Index self) {
 
 void Machine::path_ready(std::uint32_t neighbor, bool reachable, Instant now) {
     now_ = now;
+    wake_replies(neighbor, reachable);
     for (Index i = parked_.head; i != kNil;) {
         const Index self = i;
         Connection& c = connections_[self];

@@ -221,7 +221,8 @@ void Machine::take_fin(Connection& c, Index self, Instant now) {
 
 std::uint32_t Machine::wanted_window(const Connection& c) const {
     const std::uint32_t unread = c.info.unread_bytes;
-    return c.info.rcv_buffer_bytes > unread ? c.info.rcv_buffer_bytes - unread : 0;
+    const std::uint32_t most = 65'535u << c.info.rcv_shift;  // what the field can say
+    return c.info.rcv_buffer_bytes > unread ? std::min(c.info.rcv_buffer_bytes - unread, most) : 0;
 }
 
 // What goes into the window field, and with that becomes a promise. The right edge never moves

@@ -19,6 +19,8 @@ using shm::Counter;
 namespace {
 
 constexpr std::uint32_t kDupThresh = 3;
+/// Frames of one burst may change places in less time than a quarter of a short round trip.
+constexpr std::uint32_t kMinReorderUs = 250;
 /// How long a peer may sit on the ACK of a single segment (RFC 8985 §7.2, TLP.max_ack_delay).
 constexpr std::int64_t kPeerAckDelayUs = 25'000;
 
@@ -58,7 +60,7 @@ bool Machine::detect_by_time(Connection& c, Instant now) {
     for (Index i = c.flight_head; i != kNil && sacked < kDupThresh; i = send_.flights()[i].next)
         if (send_.flights()[i].has(kSacked)) ++sacked;
     const bool enough = sacked >= kDupThresh || c.sacked_bytes >= kDupThresh * c.info.mss;
-    std::uint32_t window = std::min(c.info.min_rtt_us / 4, c.info.srtt_us);
+    std::uint32_t window = std::max(std::min(c.info.min_rtt_us / 4, c.info.srtt_us), kMinReorderUs);
     if (!c.has(kReorderSeen) && (c.info.recovery != kOpen || enough)) window = 0;
 
     const std::uint32_t patience = std::max(c.info.srtt_us, c.info.min_rtt_us) + window;
