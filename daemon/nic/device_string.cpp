@@ -20,7 +20,9 @@ namespace fs = std::filesystem;
 
 /// What af_packet keeps of each frame for itself, and Ethernet's own bytes with one VLAN tag.
 constexpr std::uint32_t kPacketRingOverhead = 64 + 22;
-constexpr std::uint32_t kDefaultPacketFrame = 2048;
+/// The driver has the kernel put IPv4 fragments together before they reach its ring
+/// (PACKET_FANOUT_FLAG_DEFRAG), so frames are longer than the MTU.
+constexpr std::uint32_t kPacketFrame = 16'384;
 
 bool starts_with(const std::string& text, const char* prefix) { return text.starts_with(prefix); }
 
@@ -90,11 +92,11 @@ std::string complete_device(const std::string& device, std::uint16_t queues, std
     if (!starts_with(device, "net_af_packet")) return complete;
     if (queues > 1 && !device_argument(device, "qpairs"))
         complete += ",qpairs=" + std::to_string(queues);
-    const std::uint32_t needed = mtu + kPacketRingOverhead;
-    if (needed > kDefaultPacketFrame && !device_argument(device, "framesz")) {
-        const std::uint32_t frame = std::bit_ceil(needed);  // the ring's blocks hold whole frames
+    if (!device_argument(device, "framesz")) {
+        const std::uint32_t frame =
+            std::max(kPacketFrame, std::bit_ceil(mtu + kPacketRingOverhead));
         complete += ",framesz=" + std::to_string(frame) + ",blocksz=" + std::to_string(4 * frame) +
-                    ",framecnt=256";
+                    ",framecnt=512";
     }
     return complete;
 }
