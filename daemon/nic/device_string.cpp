@@ -86,9 +86,6 @@ std::size_t kernel_receive_queues(const std::string& device) {
 
 std::string complete_device(const std::string& device, std::uint16_t queues, std::uint16_t mtu) {
     std::string complete = device;
-    if (starts_with(device, "net_af_xdp") && !device_argument(device, "queue_count"))
-        if (const auto has = std::min<std::size_t>(kernel_receive_queues(device), queues); has > 1)
-            complete += ",queue_count=" + std::to_string(has);
     if (!starts_with(device, "net_af_packet")) return complete;
     if (queues > 1 && !device_argument(device, "qpairs"))
         complete += ",qpairs=" + std::to_string(queues);

@@ -115,9 +115,8 @@ Result<void, std::string> Port::read_limits() {
     const std::size_t kernel_queues = kernel_receive_queues(options_.device);
     if (is_driver("net_af_xdp") && kernel_queues > queues_)
         warn("frames that arrive on " + std::to_string(kernel_queues - queues_) + " of the " +
-             std::to_string(kernel_queues) + " queues of the interface go to the kernel; set: " +
-             "ethtool -L " + device_argument(options_.device, "iface").value_or("") +
-             " combined " + std::to_string(queues_));
+             std::to_string(kernel_queues) + " queues of the interface go to the kernel; give it " +
+             "fewer (ethtool -L), or us more (queue_count= in the device string)");
 
     rte_ether_addr mac;
     rte_eth_macaddr_get(id_, &mac);
