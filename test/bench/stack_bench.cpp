@@ -3,7 +3,7 @@
 // What a 64-byte echo costs a whole stack, driven by hand: no device, no ring, no other thread.
 // Time per echo is both ends' together. For instructions of one call:
 //
-//   valgrind --tool=callgrind --toggle-collect='chiru::Stack::receive(*' build/test/bench/bench_stack
+//   valgrind --tool=callgrind --toggle-collect='*Stack::receive(*' build/test/bench/bench_stack
 #include "test/sim/host.hpp"
 
 #include <chrono>
