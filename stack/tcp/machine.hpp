@@ -225,6 +225,7 @@ private:
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
     void undo(Connection& c);
     void learn_patience(Connection& c);
+    bool wait_as_others(Connection& c, Instant now);
     void congestion_ack(Connection& c, const AckReport& report);
     void congestion_loss(Connection& c, const LossReport& report);
     void note_rack(Connection& c, const Flight& flight, Instant now);
@@ -386,6 +387,8 @@ private:
     std::int64_t challenge_second_ = 0;
     std::uint32_t challenges_ = 0;
     std::uint32_t next_port_ = 0;
+    std::uint8_t early_patience_ = 0;  ///< the most that any connection learnt, until then:
+    Instant early_until_{};
     Instant now_;  ///< of the last call that had one, for those that have none
 };
 

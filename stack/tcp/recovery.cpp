@@ -19,6 +19,10 @@ using shm::Counter;
 namespace {
 
 constexpr std::uint32_t kDupThresh = 3;
+/// How long all connections go by what one learnt about early time-outs.
+constexpr Micros kEarlyMemory = std::chrono::seconds(1);
+/// An echo that claims to be older is a peer's mistake, or its lie.
+constexpr std::uint32_t kLongestEchoMs = 60'000;
 /// Frames of one burst may change places in less time than a quarter of a short round trip.
 constexpr std::uint32_t kMinReorderUs = 250;
 /// How long a peer may sit on the ACK of a single segment (RFC 8985 §7.2, TLP.max_ack_delay).
@@ -131,7 +135,15 @@ void Machine::try_undo(Connection& c, const AckReport& report, const Segment& se
     const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
     const bool told = report.needless_repeat && c.info.recovery == kAfterTimeout;
-    if ((echoed && report.acked_bytes > 0) || told) undo(c);
+    if (echoed && report.acked_bytes > 0) {
+        // The echo measures where Karn's rule forbids the flight to (RFC 7323 §4.1): without it
+        // the estimate would never learn of a round trip longer than the timer.
+        const std::uint32_t ms = timestamp(c, report.now) - seg.ts_echo;
+        if (ms <= kLongestEchoMs) sample_rtt(c.info, ms * 1000, config_.tcp);
+        undo(c);
+    } else if (told) {
+        undo(c);
+    }
 }
 
 /// The window goes back to what it was (RFC 4015 §3.2), and the timer learns.
@@ -148,7 +160,24 @@ void Machine::undo(Connection& c) {
 
 void Machine::learn_patience(Connection& c) {
     if (c.info.rto_patience < kMaxPatience) ++c.info.rto_patience;
+    if (now_ >= early_until_ || c.info.rto_patience > early_patience_)
+        early_patience_ = c.info.rto_patience;
+    early_until_ = now_ + kEarlyMemory;
     if (c.info.srtt_us != 0) c.info.rto_us = estimated_rto(c.info, config_.tcp);
+}
+
+/// A time-out is due, but others have just proved to be early: when peers are overloaded, each of
+/// thousands of connections need not find that out for itself. Returns whether to wait longer.
+bool Machine::wait_as_others(Connection& c, Instant now) {
+    if (c.info.timeouts != 0 || now >= early_until_ || c.info.rto_patience >= early_patience_)
+        return false;
+    c.info.rto_patience = early_patience_;
+    if (c.info.srtt_us == 0) return false;
+    c.info.rto_us = estimated_rto(c.info, config_.tcp);
+    const std::uint32_t waited = low_us(now) - send_.flights()[c.flight_head].sent_us;
+    if (waited >= c.info.rto_us) return false;
+    c.retransmit_at = now + Micros(c.info.rto_us - waited);
+    return true;
 }
 
 void Machine::congestion_ack(Connection& c, const AckReport& report) {

@@ -63,7 +63,7 @@ void Machine::fire(Connection& c, Index self, Instant now) {
             c.retransmit_at = now + Micros(c.info.rto_us);
             mark_output(c, self);
         } else if (c.flight_head != kNil) {
-            retransmit_timeout(c, self, now);
+            if (!wait_as_others(c, now)) retransmit_timeout(c, self, now);
         } else {
             persist_timeout(c, self, now);
         }
