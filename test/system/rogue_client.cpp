@@ -18,6 +18,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -82,13 +83,17 @@ struct Session {
             if (write(doorbell.get(), &one, sizeof one) < 0) return;
     }
 
-    /// Puts `items` on every shard's ring, for as long as the daemon takes them.
+    /// Puts `items` on every shard's ring, for as long as the daemon takes them: it may stop, for
+    /// completions that nobody reads, which is right.
     void submit(const std::vector<Submission>& items) {
+        using Clock = std::chrono::steady_clock;
+        const Clock::time_point enough = Clock::now() + std::chrono::seconds(5);
         for (std::uint32_t shard = 0; shard < shards; ++shard) {
             SubmissionRing& ring = channel->lane(shard).submissions;
             RingProducer<SubmissionRing>& producer =
                 producers.try_emplace(shard, RingProducer<SubmissionRing>(ring)).first->second;
-            for (std::size_t done = 0; done < items.size() && !ended(0);) {
+            for (std::size_t done = 0;
+                 done < items.size() && !ended(0) && Clock::now() < enough;) {
                 done += producer.push(std::span(items).subspan(done));
                 wake();
             }
