@@ -249,7 +249,8 @@ private:
     void window_opened(Connection& c, Index self);
 
     // output.cpp
-    enum class Outcome : std::uint8_t { Done, More, NoFrame, Parked, Gone };
+    /// Waiting: a timer of the connection looks again.
+    enum class Outcome : std::uint8_t { Done, More, NoFrame, Waiting, Parked, Gone };
     struct Sink {
         std::span<TxFrame> frames;
         std::size_t used = 0;

@@ -32,6 +32,8 @@ constexpr std::uint8_t kProtocolTcp = 6;
 constexpr std::uint32_t kCopyBytes = 256;
 /// Frames of one connection before it is another's turn.
 constexpr std::size_t kTurnFrames = 16;
+/// When to look again for a free flight record.
+constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
 constexpr std::size_t kMaxOptionBytes = 40;
 constexpr std::int64_t kIdleRestartUs = 1'000'000;
@@ -95,6 +97,7 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
         bool sent = false;
         Outcome o = emit_lost(c, self, out, sent);
         if (o == Outcome::Done && !sent) o = emit_new(c, self, out, sent);
+        if (o == Outcome::Waiting && c.has(kOweAck)) return emit_ack(c, self, out, c.snd_nxt());
         if (o != Outcome::Done) return o;
         if (!sent) {
             if (c.has(kOweTail)) o = emit_tail_probe(c, self, out);
@@ -152,8 +155,10 @@ Machine::Outcome Machine::emit_lost(Connection& c, Index self, Sink& out, bool& 
 Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& out) {
     if (out.full()) return Outcome::NoFrame;
     if (send_.flights()[flight].text_bytes() > c.info.mss &&
-        !send_.split(c, flight, c.info.mss))
-        return Outcome::Done;
+        !send_.split(c, flight, c.info.mss)) {
+        if (c.retransmit_at == kNever) c.retransmit_at = out.now + kStarvedPatience;
+        return Outcome::Waiting;
+    }
     Flight& f = send_.flights()[flight];
     std::uint8_t flags = kAck;
     if (f.text_bytes() > 0) flags |= kPsh;
@@ -222,7 +227,10 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         return Outcome::Done;
     }
     if (out.full()) return Outcome::NoFrame;
-    if (send_.flights().available() == 0) return Outcome::More;  // a turn later there may be one
+    if (send_.flights().available() == 0) {  // ACKs of others will bring some
+        if (c.retransmit_at == kNever) c.retransmit_at = out.now + kStarvedPatience;
+        return Outcome::Waiting;
+    }
 
     Payload payload{c.send_cursor, c.send_cursor_offset, length};
     payload.length = fit_slices(payload, c.info.mss);
