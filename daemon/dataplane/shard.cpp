@@ -88,6 +88,7 @@ void Shard::meet(std::span<const std::unique_ptr<Shard>> all) {
 void Shard::start() {
     sigset_t all, before;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
     pthread_sigmask(SIG_BLOCK, &all, &before);  // signals are the control thread's
     thread_ = std::jthread([this] { run(); });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -133,6 +133,8 @@ bool MemifRing::receiver_sleeps() const {
            (head->flags.load(std::memory_order_relaxed) & kMaskInterrupt) == 0;
 }
 
+std::uint64_t MemifRing::bytes_copied() const { return driver_queue(queue_).bytes; }
+
 void MemifRing::wake_receiver() const {
     const std::uint64_t one = 1;
     // EAGAIN, a full count: the receiver has been woken.

@@ -39,6 +39,9 @@ public:
     bool receiver_sleeps() const;
     void wake_receiver() const;
 
+    /// Bytes the driver has copied through this queue, ever.
+    std::uint64_t bytes_copied() const;
+
 private:
     void* ring() const;
 

@@ -3,6 +3,7 @@
 
 #include "daemon/nic/device_string.hpp"
 #include "daemon/nic/eal.hpp"
+#include "daemon/nic/memif_guard.hpp"
 #include "daemon/nic/open_fds.hpp"
 #include "daemon/nic/tap_signals.hpp"
 #include "stack/ip/flow_hash.hpp"
@@ -107,6 +108,7 @@ Result<void, std::string> Port::read_limits() {
     sends_from_arena_ = is_driver("net_af_xdp");
 
     std::uint16_t queues = std::min({options_.shards, device.max_rx_queues, device.max_tx_queues});
+    if (needs_guard()) install_memif_guard();
     // The two ends of a memif agree on the smaller number of queues and its driver then goes
     // astray on the others.
     if (is_driver("net_memif")) queues = 1;

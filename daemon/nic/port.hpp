@@ -76,6 +76,8 @@ public:
     /// The driver takes one contiguous buffer a frame, out of the receive arena.
     bool sends_from_arena() const { return sends_from_arena_; }
     bool needs_prepare() const;
+    /// A peer's end can make a burst fault (memif_guard.hpp).
+    bool needs_guard() const { return is_driver("net_memif"); }
     const WakeSource& wake_source(std::uint16_t queue) const { return wake_sources_[queue]; }
     const MemifRing& transmit_ring(std::uint16_t queue) const { return transmit_rings_[queue]; }
 

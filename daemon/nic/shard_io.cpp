@@ -2,6 +2,7 @@
 #include "daemon/nic/shard_io.hpp"
 
 #include "daemon/nic/attached_slice.hpp"
+#include "daemon/nic/memif_guard.hpp"
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -76,6 +77,7 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
         queue.queue = queue.sender;
         queue.own = shard < port->queues();
         queue.prepare = port->needs_prepare();
+        queue.guard = port->needs_guard();
         queues_.push_back(queue);
     }
     refill_heads();
@@ -103,7 +105,17 @@ std::size_t ShardIo::receive(std::span<RxFrame, kBurst> frames) {
 std::size_t ShardIo::receive(Queue& queue, std::span<RxFrame> frames) {
     std::array<rte_mbuf*, kBurst> mbufs;
     const auto wanted = static_cast<std::uint16_t>(std::min(frames.size(), mbufs.size()));
-    const std::uint16_t taken = rte_eth_rx_burst(queue.device, queue.queue, mbufs.data(), wanted);
+    std::uint16_t taken = 0;
+    const auto burst = [&] {
+        taken = rte_eth_rx_burst(queue.device, queue.queue, mbufs.data(), wanted);
+    };
+    if (!queue.guard) {
+        burst();
+    } else {
+        mbufs.fill(nullptr);
+        if (!guarded(burst))  // what was complete by then is there
+            while (taken < wanted && mbufs[taken] != nullptr) ++taken;
+    }
     std::size_t count = 0;
     for (std::uint16_t i = 0; i < taken; ++i) {
         if (i + 1 < taken) rte_prefetch0(data_of(mbufs[i + 1]));
@@ -364,9 +376,7 @@ bool ShardIo::flush(Instant now) {
 }
 
 /// Offers the port all it has not taken, in at most two pieces because the backlog is a ring.
-void ShardIo::burst(Queue& queue, Instant now) {
-    const MemifRing& ring = queue.port->transmit_ring(queue.queue);
-    const bool rings_itself = ring && ring.receiver_sleeps();
+std::size_t ShardIo::offer(Queue& queue) {
     std::size_t sent = 0;
     while (queue.count != 0) {
         const auto piece = static_cast<std::uint16_t>(
@@ -374,7 +384,9 @@ void ShardIo::burst(Queue& queue, Instant now) {
         rte_mbuf** from = queue.unsent.data() + queue.first;
         const std::uint16_t ready =
             queue.prepare ? rte_eth_tx_prepare(queue.device, queue.queue, from, piece) : piece;
-        std::uint16_t taken = rte_eth_tx_burst(queue.device, queue.queue, from, ready);
+        std::uint16_t taken = 0;
+        if (queue.guard) taken = offer_guarded(queue, from, ready);
+        else taken = rte_eth_tx_burst(queue.device, queue.queue, from, ready);
         sent += taken;
         if (queue.prepare && taken == ready && ready < piece) {  // one the device cannot send
             counters_.add(Counter::TxDropped);
@@ -385,7 +397,29 @@ void ShardIo::burst(Queue& queue, Instant now) {
         unsent_ -= taken;
         if (taken < piece) break;
     }
-    if (sent != 0 && ring && !rings_itself && ring.receiver_sleeps()) ring.wake_receiver();
+    return sent;
+}
+
+std::uint16_t ShardIo::offer_guarded(const Queue& queue, rte_mbuf** frames, std::uint16_t count) {
+    const MemifRing& ring = queue.port->transmit_ring(queue.queue);
+    const std::uint64_t before = ring ? ring.bytes_copied() : 0;
+    std::array<std::uint32_t, kBacklog> lengths;  // a frame that was sent is not ours to look at
+    for (std::uint16_t i = 0; i < count; ++i) lengths[i] = frames[i]->pkt_len;
+    std::uint16_t taken = 0;
+    bool rings_itself = false;
+    const bool whole = guarded([&] {
+        rings_itself = ring && ring.receiver_sleeps();
+        taken = rte_eth_tx_burst(queue.device, queue.queue, frames, count);
+        if (taken != 0 && ring && !rings_itself && ring.receiver_sleeps()) ring.wake_receiver();
+    });
+    if (whole || taken != 0 || !ring) return taken;
+    std::uint64_t copied = ring.bytes_copied() - before;
+    while (taken < count && lengths[taken] <= copied) copied -= lengths[taken++];
+    return taken;
+}
+
+void ShardIo::burst(Queue& queue, Instant now) {
+    const std::size_t sent = offer(queue);
     if (queue.count == 0) {
         queue.refused_since = kNever;
         return;
@@ -413,8 +447,10 @@ Micros ShardIo::arm(int epoll_fd) {
         if (source.kind == WakeKind::Interrupt) {
             rte_eth_dev_rx_intr_enable(queue.device, queue.queue);
         } else if (source.kind == WakeKind::Memif) {
-            fd = source.ring.event_fd();
-            source.ring.allow_wakeups(true);
+            guarded([&] {
+                fd = source.ring.event_fd();
+                source.ring.allow_wakeups(true);
+            });
             longest = std::min(longest, kMemifSleep);
         } else if (source.kind == WakeKind::None) {
             longest = std::min(longest, kBlindSleep);
@@ -431,7 +467,8 @@ void ShardIo::disarm() {
         const WakeSource& source = queue.port->wake_source(queue.queue);
         if (source.kind == WakeKind::Interrupt)
             rte_eth_dev_rx_intr_disable(queue.device, queue.queue);
-        else if (source.kind == WakeKind::Memif) source.ring.allow_wakeups(false);
+        else if (source.kind == WakeKind::Memif)
+            guarded([&] { source.ring.allow_wakeups(false); });
     }
 }
 

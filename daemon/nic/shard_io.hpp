@@ -94,6 +94,7 @@ private:
         std::uint16_t queue = 0;
         bool own = false;        ///< the queue is this shard's
         bool prepare = false;
+        bool guard = false;
         std::uint16_t sender = 0;  ///< the shard that has it
         std::uint16_t first = 0;
         std::uint16_t count = 0;
@@ -111,6 +112,9 @@ private:
     void append_slices(const TxFrame& frame, rte_mbuf* head);
     void enqueue(Queue& queue, rte_mbuf* frame);
     void burst(Queue& queue, Instant now);
+    static std::uint16_t offer_guarded(const Queue& queue, rte_mbuf** frames,
+                                       std::uint16_t count);
+    std::size_t offer(Queue& queue);
     void slices_done(const TxFrame& frame);
 
     const RxArena& arena_;
