@@ -244,8 +244,8 @@ def messages(chance):
 
 def connect(daemon):
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    control.settimeout(2)
-    control.connect(str(daemon.socket))
+    control.connect(str(daemon.socket))  # waits while the daemon has others to accept
+    control.settimeout(5)
     return control
 
 

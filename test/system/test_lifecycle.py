@@ -44,14 +44,16 @@ def background_load(client, server, seconds):
 
 def test_a_killed_client_leaves_nothing_and_disturbs_nobody(link, family):
     bystander = EchoServer(link.chiru, family)
+    daemon = link.chiru.daemon
+    idle = daemon.live()["connections"]
     load = background_load(link.peer, bystander, 8)
-    before = link.chiru.daemon.live()
+    wait_until(lambda: daemon.live()["connections"] >= idle + 20, 10, "the bystander's load runs")
+    before = daemon.live()
     victim = RedisServer(link.chiru, family)
     benchmark = link.peer.start(["redis-benchmark", *victim.where, "-n", 100000000, "-c", 200,
                                  "-t", "set", "-d", 1000])
     busy = f"200 clients are connected to {victim.where}"
-    wait_until(lambda: link.chiru.daemon.live()["connections"] >= before["connections"] + 190, 10,
-               busy)
+    wait_until(lambda: daemon.live()["connections"] >= before["connections"] + 190, 10, busy)
     time.sleep(0.5)  # in the thick of it
 
     victim.program.signal(signal.SIGKILL)
@@ -61,10 +63,10 @@ def test_a_killed_client_leaves_nothing_and_disturbs_nobody(link, family):
     steady = ("connections", "listeners", "sessions", "channels")
 
     def nothing_left():
-        now = link.chiru.daemon.live()
+        now = daemon.live()
         return all(now[name] <= before[name] for name in steady)
 
-    wait_until(nothing_left, 2, "connections, listeners and sessions of the victim are gone")
+    wait_until(nothing_left, 2, f"the victim's things are gone: {before}, now {daemon.live()}")
     assert time.monotonic() - killed < 12
     again = RedisServer(link.chiru, family)
     assert again.cli(link.peer, "ping").strip() == "PONG"

@@ -13,6 +13,7 @@ from .process import Program
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 _NAMESPACES = pathlib.Path("/run/netns")
 _PREFIX = "chirulab"
+_numbers = itertools.count(1)  # of the process: two labs of one must not choose the same name
 
 
 def ip(*words, namespace=None):
@@ -41,7 +42,6 @@ class Lab:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-"))
         self.programs = []
         self._namespaces = []
-        self._numbers = itertools.count(1)
         _remove_orphaned_namespaces()
 
     def __enter__(self):
@@ -56,7 +56,7 @@ class Lab:
         return find_built(build or self.build, name)
 
     def number(self):
-        return next(self._numbers)
+        return next(_numbers)
 
     def namespace(self, label):
         """A new network namespace with its loopback up."""

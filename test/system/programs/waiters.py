@@ -56,6 +56,7 @@ def main():
             endings[way.__name__] = "EOF"
         except OSError as error:
             endings[way.__name__] = errno.errorcode.get(error.errno, str(error))
+        print(way.__name__, endings[way.__name__], flush=True)
 
     threads = []
     for way in (by_recv, by_poll, by_select, by_epoll, by_blocked_send):
@@ -67,8 +68,6 @@ def main():
     print("waiting", flush=True)
     for thread in threads:
         thread.join(WAIT_SECONDS)
-    for name, ending in endings.items():
-        print(name, ending, flush=True)
     sys.exit(0 if len(endings) == len(threads) else 1)
 
 
