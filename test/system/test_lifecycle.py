@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lab.process import wait_until
-from lab.services import EchoServer, RedisServer
+from lab.services import EchoServer, RedisServer, SilentServer
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 PYTHON = "/usr/bin/python3"
@@ -88,8 +88,7 @@ def test_a_killed_client_is_forgotten_within_a_second(link, family):
 
 def test_a_killed_daemon_ends_every_wait(lab_link, family):
     link = lab_link
-    server = link.peer.start([PYTHON, PROGRAMS / "silent_server.py", link.peer.addresses[family],
-                              9000], name="silent")
+    server = SilentServer(link.peer, family).program
     waiters = link.chiru.start(
         [PYTHON, PROGRAMS / "waiters.py", link.peer.addresses[family], 9000], name="waiters")
     wait_until(lambda: "waiting" in waiters.stdout or not waiters.running(), 15, "waiters wait")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unmodified servers that tests and benchmarks start on either kind of host."""
 
+from .lab import REPOSITORY
 from .process import Failed, wait_until
 
 _NGINX = """\
@@ -106,4 +107,14 @@ class EchoServer(_Server):
     def __init__(self, host, family, port=7777, cpus=None):
         super().__init__(host, family, port)
         self.program = host.start([host.built("bench_echo_server"), self.address, port], cpus=cpus)
+        self._wait_listening()
+
+
+class SilentServer(_Server):
+    """Accepts, and neither reads nor writes."""
+
+    def __init__(self, host, family, port=9000, cpus=None):
+        super().__init__(host, family, port)
+        program = REPOSITORY / "test/system/programs/silent_server.py"
+        self.program = host.start(["/usr/bin/python3", program, self.address, port], cpus=cpus)
         self._wait_listening()

@@ -6,6 +6,7 @@
 Prints "waiting" once all wait, then one line for each: its name and the errno that ended it.
 """
 import errno
+import os
 import select
 import socket
 import sys
@@ -56,7 +57,7 @@ def main():
             endings[way.__name__] = "EOF"
         except OSError as error:
             endings[way.__name__] = errno.errorcode.get(error.errno, str(error))
-        print(way.__name__, endings[way.__name__], flush=True)
+        os.write(1, f"{way.__name__} {endings[way.__name__]}\n".encode())  # whole, unlike print()
 
     threads = []
     for way in (by_recv, by_poll, by_select, by_epoll, by_blocked_send):
