@@ -85,7 +85,7 @@ def redis(command, pipeline, requests):
     def measure(rig, seconds):
         server = rig.serve(RedisServer)
         said = rig.client.run(
-            ["redis-benchmark", *server.where, "-e", "-t", command, "-n", int(requests * seconds),
+            ["redis-benchmark", *server.where, "-t", command, "-n", int(requests * seconds),
              "-c", 50, "-P", pipeline, "--csv"])
         row = next(csv.DictReader(io.StringIO(said)))
         return {"rate": float(row["rps"]), "p50_us": float(row["p50_latency_ms"]) * 1000,
