@@ -115,11 +115,6 @@ void Shard::settle_in() {
                       "shard " + std::to_string(setup_.index) + " cannot be pinned to core " +
                           std::to_string(setup_.core) + " (" + std::strerror(errno) +
                           "); it runs where the kernel puts it");
-    // A client that rings our bell from this core shall finish its burst before we take over.
-    if (setup_.idle != IdlePolicy::Poll) {
-        const sched_param none{};
-        sched_setscheduler(0, SCHED_BATCH, &none);
-    }
     if (!nic::register_thread() && *setup_.log)
         (*setup_.log)(nic::LogLevel::Warning,
                       "shard " + std::to_string(setup_.index) + " runs without buffer caches");
