@@ -248,7 +248,12 @@ int Socket::adopt() {
 }
 
 int Socket::accept_in_chiru(sockaddr* address, socklen_t* length, int flags) {
-    if ((chiru_->flags & client::kAcceptWaiting) == 0) return channel_->lost() ? -EINVAL : -EAGAIN;
+    if ((chiru_->flags & client::kAcceptWaiting) == 0) {
+        if (!channel_->lost()) return -EAGAIN;
+        // Said once: a program that waits for more is not woken for nothing for ever after.
+        if (!end_told_) return end_told_ = true, -ECONNABORTED;
+        return nonblocking_ || both_ ? -EAGAIN : -EINVAL;
+    }
     // The descriptor first: without one the connection stays in the queue.
     Process& process = Process::get();
     const int fd = process.placeholder((flags & SOCK_CLOEXEC) != 0);
@@ -379,7 +384,9 @@ std::uint32_t Socket::readiness() const {
     std::uint32_t ready = 0;
     if ((levels & client::kReadable) != 0) ready |= EPOLLIN | EPOLLRDNORM;
     if (phase_ == Phase::Listening)
-        return chiru_->state == client::SocketState::Over ? EPOLLERR | EPOLLHUP : ready;
+        return chiru_->state != client::SocketState::Over ? ready
+               : end_told_                                ? 0u
+                                                          : EPOLLERR | EPOLLHUP;
     if ((levels & client::kWritable) != 0) ready |= EPOLLOUT | EPOLLWRNORM;
     if ((levels & client::kPeerClosed) != 0) ready |= EPOLLRDHUP;
     if ((levels & client::kHangup) != 0) ready |= EPOLLHUP;

@@ -113,6 +113,7 @@ private:
     bool both_ = false;          ///< bound to any address: the kernel listens too
     bool taking_part_ = false;   ///< asked the daemon for connections
     bool kernel_first_ = false;  ///< accept() alternates
+    bool end_told_ = false;     ///< listening: accept() has told that the daemon is gone
     bool connecting_ = false;    ///< nobody was told yet how connect() ended
     int family_;
     std::uint32_t sleepers_ = 0;
