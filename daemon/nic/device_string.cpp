@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/nic/device_string.hpp"
 
+#include "shm/unique_fd.hpp"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
 #include "daemon/nic/eal.hpp"
 
 #include <fcntl.h>
@@ -104,6 +113,21 @@ std::optional<std::string> missing_on_this_machine(const std::string& device) {
     if (starts_with(device, "net_af_packet") || starts_with(device, "net_af_xdp"))
         return interface_trouble(device);
     return std::nullopt;
+}
+
+void remove_stale_socket(const std::string& device) {
+    if (!device.starts_with("net_memif")) return;
+    const std::string role = device_argument(device, "role").value_or("client");
+    const std::optional<std::string> path = device_argument(device, "socket");
+    if ((role != "server" && role != "master") || !path) return;
+    sockaddr_un address{};
+    if (path->empty() || path->size() >= sizeof address.sun_path) return;
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path->c_str(), path->size() + 1);
+    const shm::UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const bool answered =
+        connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    if (!answered && errno == ECONNREFUSED) unlink(path->c_str());
 }
 
 }  // namespace chiru::daemon::nic

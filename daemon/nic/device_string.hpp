@@ -30,4 +30,8 @@ std::string complete_device(const std::string& device, std::uint16_t queues, std
 /// device or its driver), or nothing.
 std::optional<std::string> missing_on_this_machine(const std::string& device);
 
+/// A memif server that was killed leaves its socket file, and the driver would refuse to start
+/// beside it. Removes the file if nobody accepts there.
+void remove_stale_socket(const std::string& device);
+
 }  // namespace chiru::daemon::nic

@@ -82,6 +82,7 @@ Result<void, std::string> Port::attach() {
     if (!is_pci_) {  // PCI devices were found when DPDK started
         const std::string device =
             complete_device(options_.device, options_.shards, options_.mtu);
+        remove_stale_socket(device);
         const TapSignalsBlocked guard;
         // It complains about traffic classes of the kernel that only its flow rules would need.
         rte_log_set_level_pattern("pmd.net.tap", RTE_LOG_CRIT);

@@ -258,7 +258,8 @@ void Process::check_daemon() {
 
 void Process::unwatch(int epoll_fd) {
     if (channel_ == nullptr) return;
-    for (const int fd : {channel_->doorbell_fd(), channel_->session().control_fd(), nudge_})
+    // The nudge stays: it wakes whoever sleeps in this set while the session ends.
+    for (const int fd : {channel_->doorbell_fd(), channel_->session().control_fd()})
         static_cast<void>(real().epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, nullptr));
 }
 

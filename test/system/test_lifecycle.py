@@ -101,6 +101,16 @@ def test_a_killed_daemon_ends_every_wait(lab_link, family):
     assert set(endings.values()) <= {"ECONNRESET", "EPIPE"}, endings
 
 
+def test_a_killed_daemon_leaves_listeners_quiet(lab_link, family):
+    link = lab_link
+    program = link.chiru.start([PYTHON, PROGRAMS / "listener_end.py",
+                                link.chiru.addresses[family], 9000], name="listener")
+    wait_until(lambda: "waiting" in program.stdout or not program.running(), 15, "it listens")
+    link.chiru.daemon.kill()
+    assert program.wait(5) == 0, program.tail()
+    assert program.stdout.splitlines()[1:] == ["ECONNABORTED", "EAGAIN", "0 events"]
+
+
 def test_a_restarted_daemon_serves_again(lab_link, family):
     link = lab_link
     first = RedisServer(link.chiru, family)
