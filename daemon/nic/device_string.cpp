@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/nic/device_string.hpp"
 
-#include "shm/unique_fd.hpp"
-
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-
 #include "daemon/nic/eal.hpp"
+#include "shm/unique_fd.hpp"
 
 #include <fcntl.h>
 #include <net/if.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
