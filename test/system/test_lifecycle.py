@@ -111,7 +111,9 @@ def test_a_killed_daemon_leaves_listeners_quiet(lab_link, family):
     assert program.stdout.splitlines()[1:] == ["ECONNABORTED", "EAGAIN", "0 events"]
 
 
-def test_a_restarted_daemon_serves_again(lab_link, family):
+def test_a_restarted_daemon_serves_again(lab_link, family, request):
+    if "memif" in request.node.name:
+        pytest.skip("a memif peer does not come back to a restarted server: docs/known-limits.md")
     link = lab_link
     first = RedisServer(link.chiru, family)
     assert first.cli(link.peer, "ping").strip() == "PONG"
