@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens at ADDRESS PORT, tells how accept() ends when the daemon does, and what epoll says then."""
+"""Listens at ADDRESS PORT; tells how accept() ends with the daemon, and what epoll says then."""
 import errno
 import select
 import socket
