@@ -264,7 +264,7 @@ def test_garbage_on_the_control_socket_harms_nobody(wire):
                     control.send(message)
                 except OSError:
                     break
-    wait_until(lambda: daemon.live() == before, 5, f"live things are {before} again")
+    daemon.wait_live_is_back(before, 5)
 
 
 def test_descriptors_nobody_asked_for_are_closed(wire):

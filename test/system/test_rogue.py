@@ -39,6 +39,4 @@ def test_a_rogue_client_disturbs_nobody(link, family, bystander, way):
     if way in MUST_END:
         assert said.strip() == "ended", daemon.program.tail()
     target.stop()
-    steady = ("connections", "listeners", "sessions", "channels")
-    wait_until(lambda: all(daemon.live()[name] <= before[name] for name in steady), 5,
-               f"what the rogue had is free again: {before}, now {daemon.live()}")
+    daemon.wait_live_is_back(before, 5, ("connections", "listeners", "sessions", "channels"))

@@ -88,3 +88,14 @@ class Daemon:
     def live(self):
         """How many connections, listeners, sessions, channels and held buffers there are now."""
         return self.show("status")["live"]
+
+    def wait_live_is_back(self, before, seconds, names=None):
+        """Until nothing of what came since live() was `before` is left. What then lingered, such
+        as a connection in TIME-WAIT, may have gone too."""
+
+        def is_back():
+            now = self.live()
+            return all(now[name] <= before[name] for name in names or before)
+
+        wait_until(is_back, seconds,
+                   lambda: f"live things are {before} again; they are {self.live()}")

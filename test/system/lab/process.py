@@ -15,14 +15,16 @@ class Failed(AssertionError):
 
 
 def wait_until(condition, seconds, what):
-    """Returns condition()'s first true value, or fails naming `what` once the deadline is over."""
+    """Returns condition()'s first true value, or fails naming `what` once the deadline is over.
+
+    `what` is a text, or a function that makes it of what is the case then."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Failed(f"after {seconds} s still not: {what}")
+            raise Failed(f"after {seconds} s still not: {what() if callable(what) else what}")
         time.sleep(0.02)
 
 
