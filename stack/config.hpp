@@ -59,6 +59,7 @@ struct TcpConfig {
     std::uint32_t receive_buffer_bytes = 1u << 20;  ///< how far a window grows by itself
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
+    bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included
     std::uint16_t last_port = 60'999;
 };

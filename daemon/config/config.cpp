@@ -258,6 +258,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("congestion", tcp.congestion,
                   one_of<shm::CongestionAlgorithm>({{"cubic", shm::CongestionAlgorithm::Cubic},
                                                     {"reno", shm::CongestionAlgorithm::Reno}}));
+    item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);
     if (tcp.min_rto > tcp.max_rto)
         item.at(item.has("min_rto") ? "min_rto" : "max_rto")

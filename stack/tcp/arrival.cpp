@@ -79,7 +79,8 @@ Fate Machine::meet_nobody(Arrival& a, const Tuple& tuple) {
     const Index listener = find_listener(tuple);
     if (listener != kNil) {
         count(Counter::TcpSegmentsIn);
-        return {listen_arrives(a, tuple, listeners_[listener])};
+        const Counter counter = listen_arrives(a, tuple, listeners_[listener]);
+        return {counter, a.kept_slot};
     }
     answer_nobody(a, tuple);
     return {Counter::InNoSocket};

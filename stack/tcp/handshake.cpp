@@ -8,7 +8,6 @@
 #include "stack/tcp/rtt.hpp"
 #include "stack/wire/tcp.hpp"
 
-#include <bit>
 #include <cerrno>
 
 namespace chiru::tcp {
@@ -20,17 +19,10 @@ using wire::kSyn;
 
 namespace {
 
-constexpr std::uint32_t kFirstWindow = 65'535;  // what a SYN can say, unscaled
 /// A peer that announces less would make us send mostly headers.
 constexpr std::uint32_t kMinMss = 64;
 
 std::uint32_t header_bytes(const Connection& c) { return c.info.remote_address.is_v4() ? 40 : 60; }
-
-/// So that a window of twice the buffer can be told, for a client may ask for more later.
-std::uint8_t shift_for(std::uint32_t buffer_bytes) {
-    const auto bits = static_cast<unsigned>(std::bit_width(buffer_bytes / 32'768));
-    return static_cast<std::uint8_t>(std::min(bits, 14u));
-}
 
 }  // namespace
 
@@ -84,17 +76,18 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
     const Segment& seg = a.seg;
     if (seg.has(kRst)) return Counter::InNoSocket;  // first
     if (seg.has(kAck)) {                            // second
+        if (a.now < listener.cookies_until && !seg.has(kSyn))
+            return cookie_arrives(a, tuple, listener);
         answer_nobody(a, tuple);
         return Counter::InNoSocket;
     }
     if (!seg.has(kSyn) || seg.has(wire::kFin)) return Counter::InImpossible;  // third, fourth
 
-    const std::uint32_t backlog = std::max(listener.info.backlog, 1u);
-    if (listener.info.syn_received >= std::clamp(backlog, kMinHalfOpen, kMaxHalfOpen) ||
-        listener.info.waiting >= backlog) {
+    if (listener.info.waiting >= std::max(listener.info.backlog, 1u)) {
         ++listener.info.refused;
         return Counter::InNoListenerRoom;
     }
+    if (wants_cookies(listener)) return answer_with_cookie(a, tuple, listener);
     const auto route = lower_.route(tuple.remote, tuple.local);
     if (!route) return Counter::InNoConnectionRoom;
     const Index self = open_block(tuple, a.now);

@@ -8,6 +8,7 @@
 // completed connection goes to the grant that has credit and has waited longest.
 #pragma once
 
+#include "base/time.hpp"
 #include "shm/tables.hpp"
 #include "stack/session.hpp"
 #include "stack/tcp/connection.hpp"
@@ -29,6 +30,7 @@ struct Listener {
     Index last_grant = kNil;
     Index next_of_port = kNil;  ///< the other listeners of this port; free listeners
     Index next_of_id = kNil;    ///< the other listeners of this id's bucket
+    Instant cookies_until{};    ///< no ACK brings a cookie after that
 };
 static_assert(std::is_trivially_copyable_v<Listener>);
 

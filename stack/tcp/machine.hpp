@@ -9,7 +9,7 @@
 //   recovery.cpp     what was lost, how fast to go     output.cpp      what goes out, and when
 //   timers.cpp       time-outs                         user_calls.cpp  submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
-//   sessions.cpp     clients come and go
+//   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
 //
 // Invariant: a block is free, or found by its tuple in the demux table, or Closed and waiting for
 // a device or for its client to hear the last word.
@@ -28,6 +28,7 @@
 #include "stack/tcp/engine.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/listener.hpp"
+#include "stack/tcp/options.hpp"
 #include "stack/tcp/receive_queue.hpp"
 #include "stack/tcp/segment.hpp"
 #include "stack/tcp/send_queue.hpp"
@@ -55,12 +56,15 @@ struct Arrival {
     bool long_idle = false;  ///< the peer was silent for so long that timestamps may have wrapped
 };
 
-/// A segment that no connection sends: resets for those who speak to nobody, and last ACKs.
+/// A segment that no connection sends: resets for those who speak to nobody, and SYN cookies.
 struct Reply {
     Tuple tuple;
     Seq seq;
     Seq ack;
     std::uint8_t flags = 0;
+    std::uint8_t option_bytes = 0;
+    std::uint16_t window = 0;
+    std::array<std::byte, kSynOptionBytes> options{};
 };
 
 /// A Connect that failed before there was a block.
@@ -202,6 +206,11 @@ private:
     void established(Connection& c, Index self, Instant now);
     void begin_send_space(Connection& c, const Path& path, Instant now);
     bool recycles(const Connection& c, const Segment& seg) const;
+
+    // cookies.cpp
+    bool wants_cookies(const Listener& listener) const;
+    shm::Counter answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& listener);
+    shm::Counter cookie_arrives(Arrival& a, const Tuple& tuple, Listener& listener);
 
     // input.cpp
     shm::Counter segment_arrives(Connection& c, Arrival& a);

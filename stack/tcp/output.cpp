@@ -7,6 +7,7 @@
 #include "stack/tcp/machine.hpp"
 
 #include "base/check.hpp"
+#include "stack/tcp/options.hpp"
 #include "stack/wire/checksum.hpp"
 #include "stack/wire/tcp.hpp"
 
@@ -35,29 +36,11 @@ constexpr std::size_t kTurnFrames = 16;
 /// When to look again for a free flight record.
 constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
-constexpr std::size_t kMaxOptionBytes = 40;
 constexpr std::int64_t kIdleRestartUs = 1'000'000;
 
 std::uint32_t low_us(Instant now) {
     return static_cast<std::uint32_t>(now.time_since_epoch().count());
 }
-
-/// Writes options one behind the other.
-class OptionWriter {
-public:
-    explicit OptionWriter(std::byte* at) : at_(at) {}
-    void byte(unsigned value) { at_[size_++] = static_cast<std::byte>(value); }
-    void word(std::uint32_t value) {
-        const be32 wire(value);
-        std::memcpy(at_ + size_, &wire, sizeof wire);
-        size_ += sizeof wire;
-    }
-    std::size_t size() const { return size_; }
-
-private:
-    std::byte* at_;
-    std::size_t size_ = 0;
-};
 
 }  // namespace
 
@@ -292,18 +275,16 @@ Machine::Outcome Machine::emit_ack(Connection& c, Index self, Sink& out, Seq seq
 }
 
 /// Options of a SYN: what we offer, or of what was offered what we take.
-static void write_syn_options(OptionWriter& w, const Connection& c, bool answer, std::uint32_t mss,
-                              std::uint32_t stamp) {
+static SynOptions syn_options(const Connection& c, bool answer, std::uint32_t stamp) {
     const auto takes = [&](shm::NegotiatedOption o) { return !answer || c.negotiated(o); };
-    w.word(0x0204'0000u | mss);
-    if (takes(shm::kNegotiatedWindowScale)) w.word(0x0103'0300u | c.info.rcv_shift);
-    if (takes(shm::kNegotiatedTimestamps)) {
-        w.word(takes(shm::kNegotiatedSack) ? 0x0402'080au : 0x0101'080au);
-        w.word(stamp);
-        w.word(answer ? c.ts_recent : 0);
-    } else if (takes(shm::kNegotiatedSack)) {
-        w.word(0x0101'0402u);
-    }
+    SynOptions o;
+    o.mss = c.path.mtu - (c.info.remote_address.is_v4() ? 40u : 60u);
+    if (takes(shm::kNegotiatedWindowScale)) o.shift = c.info.rcv_shift;
+    o.sack = takes(shm::kNegotiatedSack);
+    o.timestamps = takes(shm::kNegotiatedTimestamps);
+    o.stamp = stamp;
+    o.echo = answer ? c.ts_recent : 0;
+    return o;
 }
 
 static void write_options(OptionWriter& w, const Connection& c, std::uint32_t stamp, bool blocks) {
@@ -336,8 +317,7 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     const std::uint32_t stamp = timestamp(c, out.now);
     const bool syn = (flags & kSyn) != 0;
     if (syn) {
-        const std::uint32_t headers = c.info.remote_address.is_v4() ? 40 : 60;
-        write_syn_options(writer, c, (flags & kAck) != 0, c.path.mtu - headers, stamp);
+        write_syn_options(writer, syn_options(c, (flags & kAck) != 0, stamp));
     } else {
         write_options(writer, c, stamp, payload.length == 0 && (flags & kRst) == 0);
     }
@@ -471,9 +451,9 @@ void Machine::emit_reply(const Reply& reply, Sink& out) {
     frame.flags = 0;
     frame.slice_count = 0;
     frame.segment_bytes = 0;
-    const BeginResult begun =
-        lower_.begin(frame, path, reply.tuple.local, reply.tuple.remote, kProtocolTcp,
-                     sizeof(wire::TcpHeader), {}, out.now);
+    const std::size_t l4_bytes = sizeof(wire::TcpHeader) + reply.option_bytes;
+    const BeginResult begun = lower_.begin(frame, path, reply.tuple.local, reply.tuple.remote,
+                                           kProtocolTcp, l4_bytes, {}, out.now);
     if (begun == BeginResult::Unresolved) {
         waiting_replies_[next_waiting_++ % kWaitingReplies] = {reply, path.neighbor};
         return;
@@ -484,15 +464,18 @@ void Machine::emit_reply(const Reply& reply, Sink& out) {
     header.destination_port = reply.tuple.remote_port;
     header.sequence = reply.seq.raw();
     header.acknowledgment = reply.ack.raw();
-    header.data_offset = 5 << 4;
+    header.data_offset = static_cast<std::uint8_t>(l4_bytes / 4 << 4);
     header.flags = reply.flags;
-    std::memcpy(frame.head + frame.head_length, &header, sizeof header);
-    frame.l4_bytes = sizeof header;
-    frame.head_length = static_cast<std::uint16_t>(frame.head_length + sizeof header);
-    finish_frame(frame, reply.tuple, sizeof header, path.offload_l4 != 0);
+    header.window = reply.window;
+    std::byte* at = frame.head + frame.head_length;
+    std::memcpy(at, &header, sizeof header);
+    std::memcpy(at + sizeof header, reply.options.data(), reply.option_bytes);
+    frame.l4_bytes = static_cast<std::uint8_t>(l4_bytes);
+    frame.head_length = static_cast<std::uint16_t>(frame.head_length + l4_bytes);
+    finish_frame(frame, reply.tuple, l4_bytes, path.offload_l4 != 0);
     ++out.used;
     count(Counter::TcpSegmentsOut);
-    count(Counter::TcpResetsSent);
+    if ((reply.flags & kRst) != 0) count(Counter::TcpResetsSent);
 }
 
 void Machine::wake_replies(std::uint32_t neighbor, bool reachable) {

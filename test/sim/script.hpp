@@ -41,6 +41,11 @@ public:
 
     void listen(std::uint16_t port, std::uint32_t backlog = 16);
     void connect(std::uint16_t port);
+    /// From now on the peer speaks from another port, to whom our ISN is not known yet.
+    void from(std::uint16_t port) {
+        peer_port_ = port;
+        iss_known_ = false;
+    }
     /// Listens on port 80 and goes through a handshake with these options of the peer's SYN.
     void establish(const char* options = "<mss 1000,sackOK>", std::uint32_t window = 65'535);
 
@@ -49,6 +54,11 @@ public:
     /// The stack must have sent this next. Fields left out are not compared; `<...>` lists options
     /// that must be there.
     void expect(std::string_view segment, Where where = Where::here());
+    /// Whatever the stack has sent so far is of no interest.
+    void skip() {
+        pump();
+        sent_.clear();
+    }
     /// The stack must have sent nothing more.
     void expect_silence(Where where = Where::here());
     /// Lets time pass, timer by timer.
