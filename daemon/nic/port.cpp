@@ -29,8 +29,8 @@ constexpr std::uint32_t kLinkBytes = RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
 constexpr std::uint32_t kMinFrameBytes = 2048;
 constexpr std::uint16_t kDescriptors = 1024;
 constexpr std::uint16_t kTapDescriptors = 8;  // its driver uses one, however many it is given
-/// Frames the kernel queues towards a tap. Its own 1000 are lost to a burst of 2000 connections that
-/// close at once, and a lost SYN costs the peer a second.
+/// Frames the kernel queues towards a tap. Its own 1000 are lost to a burst of 2000 connections
+/// that close at once, and a lost SYN costs the peer a second.
 constexpr int kTapQueueFrames = 8192;
 constexpr std::uint32_t kXdpFillBuffers = 4096;  // the fill queue, and what is on its way
 constexpr std::size_t kTableGroup = RTE_ETH_RETA_GROUP_SIZE;
