@@ -81,6 +81,8 @@ Instant Stack::next_deadline() const {
     return std::min(state_->network.next_deadline(), state_->tcp.next_deadline());
 }
 
+void Stack::link_up(PortIndex port, Instant now) { state_->network.link_up(port, now); }
+
 void Stack::attach_session(SessionIndex session, const SessionConfig& config) {
     state_->tcp.attach_session(session, config);
 }

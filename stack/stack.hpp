@@ -64,6 +64,10 @@ public:
 
     // The control side: what the daemon's control thread decides, alike on every shard.
 
+    /// The port's link has come up: who is there may have changed meanwhile. Its neighbours are
+    /// asked for anew, and told where we are.
+    void link_up(PortIndex port, Instant now);
+
     void attach_session(SessionIndex session, const SessionConfig& config);
     /// Ends everything of the session: its connections are reset, its slots come back.
     void detach_session(SessionIndex session, Instant now);

@@ -91,7 +91,6 @@ Result<void, std::string> Server::watch_sources() {
 
 Result<void, std::string> Server::run() {
     if (const Result<void, std::string> watched = watch_sources(); !watched) return watched;
-    plane_.publish_ports();
     notify_ready("serving " + socket_.path());
     log_info("ready; serving " + socket_.path());
     while (!stopping_) {
@@ -252,7 +251,7 @@ void Server::tick() {
     std::uint64_t expirations = 0;
     while (read(timer_.get(), &expirations, sizeof expirations) > 0) {
     }
-    plane_.publish_ports();
+    plane_.watch_ports();
     watch_shards();
     const Instant now = monotonic_now();
     for (const auto& [number, session] : sessions_)

@@ -70,6 +70,21 @@ struct Unlisten {
     shm::ListenerId listener{};
 };
 
+/// The shard leaves the port's queues alone until ResumePort: control works on the device. Frames
+/// for it are lost meanwhile, as on a cut wire.
+struct PausePort {
+    PortIndex port = 0;
+};
+
+struct ResumePort {
+    PortIndex port = 0;
+};
+
+/// The port's link has come up.
+struct LinkUp {
+    PortIndex port = 0;
+};
+
 /// Answered by ConnectionSnapshot.
 struct QueryConnection {
     SessionIndex session{};
@@ -79,7 +94,7 @@ struct QueryConnection {
 struct Command {
     std::uint64_t tag = 0;  ///< comes back in the report
     std::variant<AttachSession, DetachSession, AttachChannel, DetachChannel, Listen, ShareListener,
-                 LeaveListener, Unlisten, QueryConnection>
+                 LeaveListener, Unlisten, QueryConnection, PausePort, ResumePort, LinkUp>
         what;
 };
 static_assert(std::is_trivially_copyable_v<Command>);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/dataplane/plane.hpp"
 
+#include "daemon/dataplane/port_watch.hpp"
 #include "daemon/dataplane/shard.hpp"
 #include "daemon/dataplane/steering.hpp"
 #include "daemon/nic/eal.hpp"
@@ -15,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <optional>
 #include <system_error>
 
 namespace chiru::daemon {
@@ -85,6 +87,7 @@ struct DataPlane::State {
     std::vector<std::unique_ptr<Shard>> shards;
     std::vector<Line> lines;
     std::size_t next_line = 0;
+    std::optional<PortWatch> watch;
 };
 
 DataPlane::DataPlane() : state_(std::make_unique<State>()) {}
@@ -104,6 +107,8 @@ Result<void, std::string> DataPlane::start(const PlaneConfig& config, shm::Direc
     }
     publish_ports();
     for (const std::unique_ptr<Shard>& shard : state.shards) shard->start();
+    state.watch.emplace(state.ports, *state.arena, state.log, shard_count(),
+                        [this](const Command& command) { post_to_all(command); });
     return {};
 }
 
@@ -227,6 +232,7 @@ Result<void, std::string> DataPlane::State::start_shards(const PlaneConfig& conf
 
 void DataPlane::stop() {
     State& state = *state_;
+    state.watch.reset();
     for (const std::unique_ptr<Shard>& shard : state.shards) shard->stop();
     for (const std::unique_ptr<Shard>& shard : state.shards) shard->forget_stack();
     for (const std::unique_ptr<nic::Port>& port : state.ports) port->stop();
@@ -272,7 +278,8 @@ std::size_t DataPlane::take_reports(std::span<Report> reports) {
     std::size_t count = 0;
     for (std::size_t i = 0; i < state.lines.size() && count < reports.size(); ++i) {
         State::Line& line = state.lines[state.next_line++ % state.lines.size()];
-        count += line.reports.pop(reports.subspan(count));
+        while (count < reports.size() && line.reports.pop(reports.subspan(count, 1)) == 1)
+            if (!state.watch->takes(reports[count].tag)) ++count;
         line.flush();  // the shard has taken commands since
     }
     return count;
@@ -305,6 +312,11 @@ void DataPlane::publish_ports() {
     State& state = *state_;
     for (std::size_t i = 0; i < state.ports.size() && i < shm::kMaxPorts; ++i)
         state.directory->ports[i].publish(state.ports[i]->info());
+}
+
+void DataPlane::watch_ports() {
+    state_->watch->look();
+    publish_ports();
 }
 
 }  // namespace chiru::daemon

@@ -97,10 +97,13 @@ public:
     Result<void, int> map_for_devices(std::span<std::byte> memory);
     void unmap_for_devices(std::span<std::byte> memory);
 
-    /// Publishes link states and statistics of the ports in the directory. Once a second.
-    void publish_ports();
+    /// Sees to ports whose link came or went, and publishes link states and statistics of all in
+    /// the directory. Once a second.
+    void watch_ports();
 
 private:
+    void publish_ports();
+
     struct State;
     std::unique_ptr<State> state_;
 };

@@ -181,6 +181,13 @@ void Shard::carry_out(const Command& command) {
                 stack_.leave_listener(what.listener, what.session, now_);
             } else if constexpr (std::is_same_v<What, Unlisten>) {
                 stack_.unlisten(what.listener, now_);
+            } else if constexpr (std::is_same_v<What, PausePort>) {
+                if (armed_) disarm();
+                io_.pause(what.port);
+            } else if constexpr (std::is_same_v<What, ResumePort>) {
+                io_.resume(what.port);
+            } else if constexpr (std::is_same_v<What, LinkUp>) {
+                stack_.link_up(what.port, now_);
             } else {
                 static_assert(std::is_same_v<What, QueryConnection>);
                 ConnectionSnapshot snapshot;

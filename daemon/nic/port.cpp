@@ -34,6 +34,7 @@ constexpr std::uint16_t kTapDescriptors = 8;  // its driver uses one, however ma
 constexpr int kTapQueueFrames = 8192;
 constexpr std::uint32_t kXdpFillBuffers = 4096;  // the fill queue, and what is on its way
 constexpr std::size_t kTableGroup = RTE_ETH_RETA_GROUP_SIZE;
+constexpr Micros kServerPatience{200'000};    // of a memif client that starts
 constexpr std::uint32_t kTsoBytes = 64'000;   // and headers make at most 64 KiB
 
 /// Whether the driver's software offloads are worth having: they are not. It would compute what the
@@ -152,6 +153,10 @@ Result<void, std::string> Port::start(const RxArena& arena, const FlowMap& flow_
         if (const Result<void, int> mapped = map_memory(arena.region().bytes()); !mapped)
             done = std::unexpected(complaint("it cannot reach the receive arena", mapped.error()));
     if (!done) return done;
+    if (needs_restart() && !probe_.answered(kServerPatience)) {
+        warn("nobody serves its socket yet; its link comes up when somebody does");
+        return apply_mtu();
+    }
 
     int error = rte_eth_dev_start(id_);
     if (error != 0 && interrupts_) {  // granted, but not to be had: vfio without MSI-X
@@ -168,6 +173,21 @@ Result<void, std::string> Port::start(const RxArena& arena, const FlowMap& flow_
     if (config_.offloads & shm::kOffloadRss) program_flow_map(flow_map);
     find_wake_sources(arena);
     return {};
+}
+
+Result<void, std::string> Port::restart(const RxArena& arena) {
+    if (started_) rte_eth_dev_stop(id_);
+    started_ = false;
+    if (const int error = rte_eth_dev_start(id_); error != 0)
+        return std::unexpected(complaint("the device does not start", -error));
+    started_ = true;
+    find_wake_sources(arena);
+    return {};
+}
+
+bool Port::link_is_up() const {
+    rte_eth_link link{};
+    return rte_eth_link_get_nowait(id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 }
 
 Result<void, std::string> Port::configure() {

@@ -4,7 +4,8 @@
 // for, and only what it grants is used; config() says what that is.
 //
 //   probe()  the device exists, its limits are known
-//   start()  queues are set up on the receive arena, frames flow
+//   start()  queues are set up on the receive arena, frames flow; but the client's end of a memif
+//            may have to wait for its server, and again if that goes: peer_answers(), restart()
 //
 // Queue i belongs to shard i. A device with fewer queues than there are shards leaves the later
 // shards without: they get their frames, and send, through the others (daemon/dataplane/steering).
@@ -12,6 +13,7 @@
 
 #include "base/result.hpp"
 #include "daemon/nic/log.hpp"
+#include "daemon/nic/memif_probe.hpp"
 #include "daemon/nic/memif_ring.hpp"
 #include "daemon/nic/rx_arena.hpp"
 #include "shm/directory.hpp"
@@ -65,6 +67,15 @@ public:
     std::uint32_t buffers_kept() const;
 
     Result<void, std::string> start(const RxArena& arena, const FlowMap& flow_map);
+    /// Do frames flow, or would they if the link were up? If not, no shard may use the port.
+    bool is_started() const { return started_; }
+    bool link_is_up() const;
+    /// Once its link is down, only restart() can bring it up again.
+    bool needs_restart() const { return probe_.is_client(); }
+    /// Is there somebody to connect to? Never blocks.
+    bool peer_answers() { return probe_.answered(); }
+    /// No shard may use the port meanwhile, nor afterwards if this fails.
+    Result<void, std::string> restart(const RxArena& arena);
     /// No shard may use the port any longer.
     void stop();
 
@@ -90,7 +101,8 @@ public:
     bool needs_mapped_memory() const { return is_pci_; }
 
 private:
-    Port(const PortOptions& options, const LogSink& log) : options_(options), log_(log) {}
+    Port(const PortOptions& options, const LogSink& log)
+        : options_(options), log_(log), probe_(options.device) {}
 
     Result<void, std::string> attach();
     Result<void, std::string> read_limits();
@@ -107,6 +119,7 @@ private:
 
     PortOptions options_;
     const LogSink& log_;
+    MemifProbe probe_;
     std::string device_name_;  ///< DPDK's name: the device string up to the first comma
     std::string driver_;
     PortConfig config_;

@@ -78,6 +78,7 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
         queue.own = shard < port->queues();
         queue.prepare = port->needs_prepare();
         queue.guard = port->needs_guard();
+        queue.paused = !port->is_started();
         queues_.push_back(queue);
     }
     refill_heads();
@@ -96,7 +97,7 @@ std::size_t ShardIo::receive(std::span<RxFrame, kBurst> frames) {
     std::size_t count = 0;
     for (std::size_t i = 0; i < queues_.size() && count < frames.size(); ++i) {
         Queue& queue = queues_[(next_port_ + i) % queues_.size()];
-        if (queue.own) count += receive(queue, frames.subspan(count));
+        if (queue.own && !queue.paused) count += receive(queue, frames.subspan(count));
     }
     if (++next_port_ >= queues_.size()) next_port_ = 0;
     return count;
@@ -419,7 +420,7 @@ std::uint16_t ShardIo::offer_guarded(const Queue& queue, rte_mbuf** frames, std:
 }
 
 void ShardIo::burst(Queue& queue, Instant now) {
-    const std::size_t sent = offer(queue);
+    const std::size_t sent = queue.paused ? 0 : offer(queue);
     if (queue.count == 0) {
         queue.refused_since = kNever;
         return;
@@ -439,7 +440,7 @@ void ShardIo::burst(Queue& queue, Instant now) {
 Micros ShardIo::arm(int epoll_fd) {
     Micros longest = Micros::max();
     for (const Queue& queue : queues_) {
-        if (!queue.own) continue;
+        if (!queue.own || queue.paused) continue;
         const WakeSource& source = queue.port->wake_source(queue.queue);
         epoll_event event{};
         event.events = source.kind == WakeKind::Readable ? EPOLLIN : EPOLLIN | EPOLLET;
@@ -463,7 +464,7 @@ Micros ShardIo::arm(int epoll_fd) {
 
 void ShardIo::disarm() {
     for (const Queue& queue : queues_) {
-        if (!queue.own) continue;
+        if (!queue.own || queue.paused) continue;
         const WakeSource& source = queue.port->wake_source(queue.queue);
         if (source.kind == WakeKind::Interrupt)
             rte_eth_dev_rx_intr_disable(queue.device, queue.queue);

@@ -50,6 +50,10 @@ public:
 
     void release(std::span<const shm::Slice> slots) override;
 
+    /// Leaves the port's queue alone: what is to be sent there waits, and is lost before long.
+    void pause(PortIndex port) { queues_[port].paused = true; }
+    void resume(PortIndex port) { queues_[port].paused = false; }
+
     /// Polls this shard's queue of every port; room for kBurst frames.
     std::size_t receive(std::span<RxFrame, kBurst> frames);
     /// Frames that were received, but no stack wants.
@@ -95,6 +99,7 @@ private:
         bool own = false;        ///< the queue is this shard's
         bool prepare = false;
         bool guard = false;
+        bool paused = false;
         std::uint16_t sender = 0;  ///< the shard that has it
         std::uint16_t first = 0;
         std::uint16_t count = 0;

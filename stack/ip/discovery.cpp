@@ -278,6 +278,31 @@ void Network::detect_duplicates(std::uint16_t interface, std::size_t position, I
                            wire::multicast_mac(wire::kAllNodes), false);
 }
 
+/// The link was away: what was said meanwhile nobody heard. Addresses that were found to be ours
+/// stay ours, as connections hang on them.
+void Network::announce_again(std::uint16_t interface, Instant now) {
+    Interface& owner = interfaces_[interface];
+    bool joins = false;
+    for (std::size_t i = 0; i < owner.info.address_count; ++i) {
+        const shm::AddressInfo& ours = owner.info.addresses[i];
+        const IpAddress& address = ours.prefix.address;
+        AddressTimer& timer = owner.address_timers[i];
+        if (ours.state == AddressState::Duplicate) continue;
+        if (address.is_v4() || ours.state == AddressState::Tentative) {
+            timer.left = address.is_v4() ? kArpAnnouncements : kDadProbes;
+            timer.due_us = to_us(now);
+        } else if (shard_ == 0) {
+            joins = true;
+            send_advertisement(interface, address, wire::kAllNodes,
+                               wire::multicast_mac(wire::kAllNodes), false);
+        }
+    }
+    if (joins) send_group_report(interface);
+    owner.solicitations_left = kRouterSolicitations;
+    if (own_v6(interface, true) != nullptr) owner.solicit_at_us = to_us(now);
+    owner.next_us = to_us(now);
+}
+
 void Network::advance_addresses(std::uint16_t interface, Instant now) {
     Interface& owner = interfaces_[interface];
     bool joins = false;

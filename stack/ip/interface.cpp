@@ -13,10 +13,6 @@ namespace {
 constexpr IpAddress kLoopbackV6(IpAddress::Bytes{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
 constexpr IpAddress kLinkLocalNetwork(IpAddress::Bytes{0xfe, 0x80});
 
-constexpr std::uint8_t kArpAnnouncements = 2;  // RFC 5227 §2.3, ANNOUNCE_NUM
-constexpr std::uint8_t kDadProbes = 1;         // RFC 4862 §5.1, DupAddrDetectTransmits
-constexpr std::uint8_t kRouterSolicitations = 3;  // RFC 4861 §10
-
 /// Not keyed: only our own addresses are in the table, so nobody can crowd it.
 std::size_t place_of(const IpAddress& address) {
     std::uint64_t words[2];

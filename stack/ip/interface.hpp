@@ -25,6 +25,10 @@ namespace chiru::ip {
 
 inline constexpr std::int64_t kNeverUs = INT64_MAX;
 
+inline constexpr std::uint8_t kArpAnnouncements = 2;     // RFC 5227 §2.3, ANNOUNCE_NUM
+inline constexpr std::uint8_t kDadProbes = 1;            // RFC 4862 §5.1, DupAddrDetectTransmits
+inline constexpr std::uint8_t kRouterSolicitations = 3;  // RFC 4861 §10
+
 constexpr std::int64_t to_us(Instant now) { return now.time_since_epoch().count(); }
 constexpr Instant from_us(std::int64_t us) { return Instant(Micros(us)); }
 

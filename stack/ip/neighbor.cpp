@@ -224,6 +224,15 @@ void NeighborTable::confirm(std::uint32_t index, std::uint32_t generation, Insta
     }
 }
 
+void NeighborTable::forget(std::uint16_t interface) {
+    for (std::uint32_t i = 0; i < table_.size(); ++i) {
+        const shm::NeighborInfo& info = table_[i].info;
+        if (info.interface == interface && info.state != NeighborState::Free &&
+            info.state != NeighborState::Incomplete)
+            free(i);
+    }
+}
+
 void NeighborTable::renew_all_paths() {
     for (Neighbor& neighbor : table_)
         if (neighbor.info.state != NeighborState::Free && ++neighbor.generation == 0)

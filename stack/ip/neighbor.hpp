@@ -108,6 +108,8 @@ public:
     /// The neighbour answered, as a layer above found.
     void confirm(std::uint32_t index, std::uint32_t generation, Instant now);
 
+    /// Whoever is known on this interface has to be asked for again; questions that are open stay.
+    void forget(std::uint16_t interface);
     /// Every path is looked up again: routes or addresses changed.
     void renew_all_paths();
 

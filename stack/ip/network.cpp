@@ -99,6 +99,14 @@ Instant Network::next_deadline() const {
     return std::min({from_us(next), neighbors_.next_deadline(), fragments_.next_deadline()});
 }
 
+void Network::link_up(PortIndex port, Instant now) {
+    for (std::uint16_t i = 0; i < interfaces_.size(); ++i) {
+        if (interfaces_[i].info.port != port) continue;
+        neighbors_.forget(i);
+        announce_again(i, now);
+    }
+}
+
 void Network::solicit(const Neighbor& neighbor, bool multicast, Instant now) {
     static_cast<void>(now);
     const shm::NeighborInfo& info = neighbor.info;

@@ -73,6 +73,7 @@ public:
     void advance(Instant now);
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
     Instant next_deadline() const;
+    void link_up(PortIndex port, Instant now);
 
     shm::InterfaceInfo interface_info(std::uint16_t interface) const;
     std::uint32_t interfaces_version() const { return interfaces_.version(); }
@@ -147,6 +148,7 @@ private:
                         const MacAddress& mac, std::span<const std::byte> message);
     void send_group_report(std::uint16_t interface);
     void detect_duplicates(std::uint16_t interface, std::size_t position, Instant now);
+    void announce_again(std::uint16_t interface, Instant now);
     void advance_interface(std::uint16_t interface, Instant now);
     void advance_addresses(std::uint16_t interface, Instant now);
     const IpAddress* own_v6(std::uint16_t interface, bool link_local) const;

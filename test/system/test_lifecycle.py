@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from lab.daemon import Daemon
+from lab.links import CHIRU, PEER, ChiruHost, memif_device, with_bits
 from lab.process import wait_until
 from lab.services import EchoServer, RedisServer, SilentServer
 
@@ -95,9 +97,7 @@ def test_a_killed_daemon_leaves_listeners_quiet(lab_link, family):
     assert program.stdout.splitlines()[1:] == ["ECONNABORTED", "EAGAIN", "0 events"]
 
 
-def test_a_restarted_daemon_serves_again(lab_link, family, request):
-    if "memif" in request.node.name:
-        pytest.skip("a memif peer does not come back to a restarted server: docs/known-limits.md")
+def test_a_restarted_daemon_serves_again(lab_link, family):
     link = lab_link
     first = RedisServer(link.chiru, family)
     assert first.cli(link.peer, "ping").strip() == "PONG"
@@ -106,6 +106,29 @@ def test_a_restarted_daemon_serves_again(lab_link, family, request):
     link.restart_daemon()
     second = RedisServer(link.chiru, family)
     wait_until(lambda: second.cli(link.peer, "ping").strip() == "PONG", 15, "redis answers again")
+
+
+@pytest.mark.parametrize("which", ("server", "client"))
+def test_either_end_of_a_memif_may_come_later_or_again(lab, family, which):
+    """Each end starts without the other, and goes on when the other comes, or comes back."""
+    wire = lab.directory / "later.sock"
+    ends = {"server": CHIRU, "client": PEER}
+    first = "client" if which == "server" else "server"
+
+    def start(role):
+        daemon = Daemon(lab, namespace=lab.namespace(role), device=memif_device(role, wire),
+                        addresses=with_bits(ends[role]), extra={"tcp": {"time_wait": "500ms"}})
+        return ChiruHost(lab, daemon, ends[role])
+
+    stays = start(first)
+    comes = start(which)
+    for _ in range(2):
+        server = RedisServer(comes, family)
+        assert server.cli(stays, "ping").strip() == "PONG"
+        comes.daemon.kill()
+        server.stop()
+        comes.daemon.start()
+    assert stays.daemon.alive()
 
 
 def test_an_orderly_end_closes_connections_and_leaves_no_file(lab_link, family):

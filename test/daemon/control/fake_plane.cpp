@@ -36,6 +36,7 @@ const shm::Region& DataPlane::rx_arena() const { return state_->rx_arena; }
 std::uint32_t DataPlane::rx_slot_bytes() const { return test::kRxSlotBytes; }
 const shm::Region& DataPlane::tables(std::uint32_t shard) const { return state_->tables[shard]; }
 int DataPlane::report_fd() const { return state_->reports.get(); }
+void DataPlane::watch_ports() {}
 void DataPlane::publish_ports() {}
 Result<void, int> DataPlane::map_for_devices(std::span<std::byte>) { return {}; }
 void DataPlane::unmap_for_devices(std::span<std::byte>) {}

@@ -107,7 +107,7 @@ TEST_CASE("A shard serves a client, and reports one that breaks the rules", "[da
     for (std::uint64_t tag = 100; tag < 400; ++tag)
         REQUIRE(answers<ConnectionSnapshot>(plane, tag));
 
-    plane.publish_ports();
+    plane.watch_ports();
     plane.stop();
     CHECK(plane.shard_count() == 0);
 }

@@ -77,6 +77,44 @@ TEST_CASE("Addresses are announced and checked for duplicates at the start", "[i
     CHECK(host.network().is_local(kUs6));
 }
 
+TEST_CASE("When a link comes up neighbours are asked for anew and told where we are", "[ip]") {
+    Host host;
+    host.settle();
+    host.learn_neighbors();
+    REQUIRE(host.neighbor(kPeer) != nullptr);
+    host.network().link_up(0, host.now());
+    CHECK(host.neighbor(kPeer) == nullptr);
+    CHECK(host.neighbor(kPeer6) == nullptr);
+    CHECK(host.network().is_local(kUs6));  // connections hang on it: not detected once more
+    host.advance(0s);
+    int announcements = 0, advertisements = 0;
+    for (const Bytes& frame : host.sent()) {
+        if (type_of(frame) == wire::EtherType::Arp) {
+            CHECK(header_at<wire::ArpPacket>(frame, 14).sender_ip == kUs.v4_bits());
+            ++announcements;
+        } else if (header_at<wire::Ipv6Header>(frame, 14).next_header == 58 &&
+                   header_at<wire::Icmpv6Header>(frame, 54).type == 136) {
+            ++advertisements;
+        }
+    }
+    CHECK(announcements == 1);
+    CHECK(advertisements == 2);
+    host.learn_neighbors();
+    host.network().link_up(7, host.now());  // another port
+    CHECK(host.neighbor(kPeer) != nullptr);
+}
+
+TEST_CASE("A link that comes up during duplicate detection starts it again", "[ip][rfc4862]") {
+    Host host;
+    host.advance(0s);
+    host.advance(500ms);
+    host.network().link_up(0, host.now());
+    host.advance(700ms);
+    CHECK_FALSE(host.network().is_local(kUs6));
+    host.advance(400ms);
+    CHECK(host.network().is_local(kUs6));
+}
+
 TEST_CASE("Only shard 0 speaks of its own accord", "[ip]") {
     StackConfig config = Host::standard();
     config.shard = 1;
