@@ -35,6 +35,7 @@ StackConfig config_for(const HostOptions& o) {
     config.ports.push_back(port);
     InterfaceConfig interface;
     interface.name = "sim";
+    interface.vlan = o.vlan;
     interface.addresses.push_back({IpAddress::v4(0x0a07'0000u + o.number), 24});
     IpAddress::Bytes v6{0xfd, 0x07};
     v6[15] = o.number;

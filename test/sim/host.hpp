@@ -35,6 +35,7 @@ struct HostOptions {
     std::uint32_t max_rx_slots = 2048;
     std::uint32_t connections = 256;
     std::uint16_t mtu = 1500;
+    std::uint16_t vlan = 0;       ///< 802.1Q id of its interface; 0: untagged
     TcpConfig tcp;
 };
 

@@ -36,6 +36,7 @@ Bytes ipv4(const V4& fields, const Bytes& payload) {
     wire::Ipv4Header header;
     const std::size_t header_bytes = sizeof header + fields.options.size();
     header.version_length = static_cast<std::uint8_t>(0x40 | header_bytes / 4);
+    header.tos = fields.tos;
     header.total_length = static_cast<std::uint16_t>(header_bytes + payload.size());
     header.id = fields.id;
     header.fragment = static_cast<std::uint16_t>(fields.offset / 8 |
@@ -51,7 +52,9 @@ Bytes ipv4(const V4& fields, const Bytes& payload) {
 }
 
 Bytes ipv6(const V6& fields, const Bytes& payload) {
-    const wire::Ipv6Header header{.payload_length = static_cast<std::uint16_t>(payload.size()),
+    const wire::Ipv6Header header{.version_class_flow =
+                                      0x6000'0000u | std::uint32_t{fields.traffic_class} << 20,
+                                  .payload_length = static_cast<std::uint16_t>(payload.size()),
                                   .next_header = static_cast<std::uint8_t>(fields.next),
                                   .hop_limit = fields.hop_limit,
                                   .source = fields.source,

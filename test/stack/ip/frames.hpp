@@ -42,8 +42,9 @@ struct V4 {
     std::uint16_t id = 1;
     std::size_t offset = 0;
     bool more = false;
-    Bytes options;
+    Bytes options{};
     std::uint8_t ttl = 64;
+    std::uint8_t tos = 0;
 };
 Bytes ipv4(const V4& fields, const Bytes& payload);
 
@@ -52,6 +53,7 @@ struct V6 {
     IpAddress destination;
     wire::Protocol next{};
     std::uint8_t hop_limit = 64;
+    std::uint8_t traffic_class = 0;
 };
 Bytes ipv6(const V6& fields, const Bytes& payload);
 Bytes fragment_header(wire::Protocol next, std::size_t offset, bool more, std::uint32_t id);
