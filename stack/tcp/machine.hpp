@@ -394,7 +394,7 @@ private:
 
     std::uint32_t unowned_slots_ = 0;  ///< of connections nobody accepted yet
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
-    std::int64_t challenge_second_ = 0;
+    std::int64_t challenge_second_ = -1;
     std::uint32_t challenges_ = 0;
     std::uint32_t next_port_ = 0;
     std::uint8_t early_patience_ = 0;  ///< the most that any connection learnt, until then:
