@@ -125,6 +125,18 @@ void Channel::flush() {
     }
 }
 
+void Channel::say_farewell(Micros limit) {
+    constexpr Micros kLook{500};
+    const auto behind = [](const std::unique_ptr<Lane>& lane) { return !lane->backlog.empty(); };
+    for (Micros waited{0}; !failed_; waited += kLook) {
+        flush();
+        if (std::ranges::none_of(lanes_, behind)) return session_->say_farewell();
+        if (waited >= limit) return;
+        const timespec rest{.tv_sec = 0, .tv_nsec = kLook.count() * 1000};
+        nanosleep(&rest, nullptr);
+    }
+}
+
 // ---- progress ------------------------------------------------------------------------------
 
 std::size_t Channel::process() {

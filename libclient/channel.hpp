@@ -177,6 +177,10 @@ public:
     std::size_t process();
     /// Wakes the shards that have work of ours and sleep.
     void flush();
+    /// The process is about to end in order: hands over all that was said, waiting for room at
+    /// most `limit`, and lets the daemon close what is open. If there is no room it says nothing,
+    /// and the daemon resets: a FIN would hide that bytes are missing.
+    void say_farewell(Micros limit);
     /// The next socket with edges, once for each set of edges; `edges` is cleared by the caller,
     /// with take_edges().
     Socket* next_changed();

@@ -193,6 +193,13 @@ void Session::give_up() {
     shutdown(control_.get(), SHUT_RDWR);  // wakes whoever sleeps on it, and the daemon cleans up
 }
 
+void Session::say_farewell() {
+    if (lost()) return;
+    shm::Message message;
+    message.type = shm::MessageType::Farewell;
+    static_cast<void>(shm::send_message(control_.get(), message));
+}
+
 bool Session::check_alive() {
     if (lost()) return false;
     pollfd watched{.fd = control_.get(), .events = POLLRDHUP, .revents = 0};

@@ -79,6 +79,9 @@ public:
     /// Ends the session from our side, for the daemon too: it wrote nonsense into a ring, or it is
     /// gone.
     void give_up();
+    /// The process is about to end in order: what it leaves open is closed by the daemon, not
+    /// reset. Sends one message and waits for nothing.
+    void say_farewell();
     /// In the child of a fork: the session stays the parent's. Nothing more is said to the daemon,
     /// and whatever uses this copy sees a lost session.
     void disown() { lost_.store(true, std::memory_order_release); }

@@ -41,6 +41,8 @@ enum class MessageType : std::uint16_t {
     Adopt,           ///< another process of the same user takes part in a listener
     Unbind,          ///< give a bound name back; a listener ends with its last holder
     ConnectionInfo,  ///< a snapshot of one connection of this session
+    Farewell,        ///< not answered: the process ends in order, so close its connections, as a
+                     ///< kernel does, when this socket ends; without it they are reset
 };
 
 struct AttachRequest {

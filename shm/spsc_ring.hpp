@@ -107,6 +107,12 @@ public:
 
     bool peer_is_corrupt() const { return corrupt_; }
 
+    /// Was there nothing to pop a moment ago?
+    bool empty() {
+        refresh();
+        return known_head_ == tail_;
+    }
+
 private:
     static std::size_t slot(std::size_t position) { return position & (Ring::kSlots - 1); }
 

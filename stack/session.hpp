@@ -29,6 +29,12 @@ struct SessionConfig {
     shm::SessionCounters* counters = nullptr;
 };
 
+/// How a session ends: with a process that crashed or was killed, or with one that said farewell.
+enum class Parting : std::uint8_t {
+    Lost,     ///< its connections are reset
+    Orderly,  ///< they are closed as if it had closed them: what is queued goes out, then a FIN
+};
+
 /// Why a client's submissions were refused. All but None end its session.
 enum class Violation : std::uint8_t {
     None = 0,

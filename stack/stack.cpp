@@ -87,8 +87,8 @@ void Stack::attach_session(SessionIndex session, const SessionConfig& config) {
     state_->tcp.attach_session(session, config);
 }
 
-void Stack::detach_session(SessionIndex session, Instant now) {
-    state_->tcp.detach_session(session, now);
+void Stack::detach_session(SessionIndex session, Instant now, Parting parting) {
+    state_->tcp.detach_session(session, now, parting);
 }
 
 bool Stack::session_gone(SessionIndex session) const {

@@ -70,7 +70,7 @@ public:
 
     void attach_session(SessionIndex session, const SessionConfig& config);
     /// Ends everything of the session: its connections are reset, its slots come back.
-    void detach_session(SessionIndex session, Instant now);
+    void detach_session(SessionIndex session, Instant now, Parting parting = Parting::Lost);
     /// Does no frame or queue refer to the session's memory any longer?
     bool session_gone(SessionIndex session) const;
 

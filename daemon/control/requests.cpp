@@ -83,6 +83,7 @@ void Server::answer(Session& session, const shm::Parcel& request) {
         case Adopt: return adopt(session, message);
         case Unbind: return unbind(session, message);
         case ConnectionInfo: return connection_info(session, message);
+        case Farewell: session.said_farewell = true; return;  // it does not wait for an answer
         default: return refuse(session, message, EOPNOTSUPP);
     }
 }

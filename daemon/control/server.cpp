@@ -121,7 +121,18 @@ void Server::handle(std::uint64_t source, std::uint32_t events) {
     if (!session.socket) return;  // ended earlier in this turn
     // What was sent before the end is still read: a client may ask and go.
     if ((events & EPOLLIN) != 0 && !session.busy) read_requests(session);
-    if (session.socket && (events & (EPOLLHUP | EPOLLERR)) != 0) end(session, "it is gone");
+    if (!session.socket || (events & (EPOLLHUP | EPOLLERR)) == 0) return;
+    hear_farewell(session);
+    end(session, "it is gone");
+}
+
+/// It may be behind requests that nobody waits for any longer.
+void Server::hear_farewell(Session& session) {
+    for (int i = 0; i < kRequestsPerTurn && !session.said_farewell; ++i) {
+        const Result<shm::Parcel, int> parcel = shm::receive_message(session.socket.get());
+        if (!parcel) return;
+        session.said_farewell = parcel->message.type == shm::MessageType::Farewell;
+    }
 }
 
 void Server::accept_visitors() {
@@ -190,7 +201,9 @@ void Server::end(Session& session, const std::string& why) {
     log_client(LogLevel::Info, session.to_string() + " ends: " + why);
     session.state = Session::State::Ending;
     Orders orders = listeners_.end_session(session.index);
-    orders.push_back(DetachSession{.session = session.index});
+    orders.push_back(DetachSession{
+        .session = session.index,
+        .parting = session.said_farewell ? Parting::Orderly : Parting::Lost});
     const std::uint64_t number = session.number;
     const std::uint64_t tag = pending_.expect(orders.size() * plane_.shard_count(),
                                               [this, number](const Report&) { gone(number); });

@@ -48,6 +48,7 @@ private:
     void accept_visitors();
     void turn_away(int error);
     void read_requests(Session& session);
+    void hear_farewell(Session& session);
     void set_busy(Session& session, bool busy);
     void end(Session& session, const std::string& why);
     void gone(std::uint64_t number);

@@ -29,10 +29,12 @@ struct AttachSession {
     SessionConfig config;
 };
 
-/// Resets the session's connections and detaches the channels it still has. Answered by
-/// SessionGone, once no frame, queue or device refers to the session's memory any longer.
+/// Takes what the session's channels still hold, detaches them, and ends its connections.
+/// Answered by SessionGone, once no frame, queue or device refers to the session's memory any
+/// longer.
 struct DetachSession {
     SessionIndex session{};
+    Parting parting{};
 };
 
 struct AttachChannel {

@@ -128,7 +128,7 @@ void Shard::settle_in() {
 void Shard::wind_up() {
     now_ = clock_now();
     if (armed_) disarm();
-    while (!sessions_.empty()) detach_session(sessions_.back(), 0);
+    while (!sessions_.empty()) detach_session(sessions_.back(), 0, Parting::Lost);
     const Instant give_up = now_ + kWindUp;
     while (now_ < give_up) {
         now_ = clock_now();
@@ -167,7 +167,7 @@ void Shard::carry_out(const Command& command) {
                 stack_.attach_session(what.session, what.config);
                 sessions_.push_back(what.session);
             } else if constexpr (std::is_same_v<What, DetachSession>) {
-                detach_session(what.session, command.tag);
+                detach_session(what.session, command.tag, what.parting);
                 answer_now = false;
             } else if constexpr (std::is_same_v<What, AttachChannel>) {
                 attach(what);
@@ -225,11 +225,16 @@ void Shard::detach(ChannelIndex channel) {
     if (!shared) epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void Shard::detach_session(SessionIndex session, std::uint64_t tag) {
+void Shard::detach_session(SessionIndex session, std::uint64_t tag, Parting parting) {
+    // A process that sends, closes and exits is gone before we look; what it said still counts.
+    // If not all of it can be taken, a FIN would lie about what is missing.
+    bool complete = true;
+    for (Lane& lane : lanes_)
+        if (lane.session == session) complete &= take_last_submissions(lane);
     for (std::size_t i = lanes_.size(); i-- > 0;)
         if (lanes_[i].session == session) detach(lanes_[i].channel);
     std::erase(sessions_, session);
-    stack_.detach_session(session, now_);
+    stack_.detach_session(session, now_, complete ? parting : Parting::Lost);
     leaving_.push_back({session, tag});
 }
 

@@ -104,7 +104,8 @@ private:
     void carry_out(const Command& command);
     void attach(const AttachChannel& command);
     void detach(ChannelIndex channel);
-    void detach_session(SessionIndex session, std::uint64_t tag);
+    void detach_session(SessionIndex session, std::uint64_t tag, Parting parting);
+    bool take_last_submissions(Lane& lane);
     bool see_off_sessions();
     void report(const Report& report);
     void flush_reports();

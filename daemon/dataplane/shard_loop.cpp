@@ -227,6 +227,14 @@ bool Shard::take_submissions(Lane& lane) {
     return true;
 }
 
+/// At most a ringful: the process may be hostile, and still there. Whether that was all.
+bool Shard::take_last_submissions(Lane& lane) {
+    for (std::size_t taken = 0; taken <= shm::SubmissionRing::kSlots && !lane.quiet;
+         taken += kSubmissionsPerTurn)
+        if (!take_submissions(lane)) break;
+    return !lane.quiet && lane.submissions.empty();
+}
+
 bool Shard::complete() {
     std::array<ChannelIndex, shm::kMaxChannels> ready;
     const std::size_t count = stack_.ready_channels(ready);

@@ -60,6 +60,7 @@ struct Session {
     Credentials peer;
     State state = State::Visitor;
     bool observed = false;
+    bool said_farewell = false;  ///< its process ends in order
     bool busy = false;  ///< a request waits for the shards; no other is read
     Instant since{};
     std::string program;

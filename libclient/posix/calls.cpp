@@ -96,6 +96,13 @@ int get_status(Socket& socket, int level, int name, void* value, socklen_t* leng
 
 void start() { static_cast<void>(Process::get()); }
 
+void finish() {
+    // Not for a child that shares our memory, as after vfork(): the program goes on.
+    if (!Process::get().is_mine()) return;
+    Guard guard;
+    if (guard) guard.process().say_farewell();
+}
+
 int socket(int domain, int type, int protocol) {
     const int fd = real().socket(domain, type, protocol);
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6)) return fd;

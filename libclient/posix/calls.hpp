@@ -25,6 +25,9 @@ inline constexpr int kToKernel = INT_MIN;
 
 /// Notes the settings. Without it they are noted at the first socket.
 void start();
+/// The program ends in order: its connections are to be closed, not reset. They still work after
+/// this, until the process is gone.
+void finish();
 
 int socket(int domain, int type, int protocol);
 int bind(int fd, const sockaddr* address, socklen_t length);

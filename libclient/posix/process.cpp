@@ -283,6 +283,11 @@ void Process::give_waiter(const Waiter& waiter) {
     close_own(waiter.fd);
 }
 
+void Process::say_farewell() {
+    constexpr Micros kPatience{50'000};
+    if (channel_ != nullptr) channel_->say_farewell(kPatience);
+}
+
 void Process::remove_epoll(Epoll& epoll) { std::erase(active_epolls_, &epoll); }
 
 int Process::placeholder(bool close_on_exec) {

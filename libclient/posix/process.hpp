@@ -82,6 +82,8 @@ public:
     /// Tells the daemon what was submitted, if it sleeps. Ends every call that sends something.
     void flush() { channel_->flush(); }
     void wake_now();
+    /// The program ends in order.
+    void say_farewell();
 
     /// Announces sleep; false: do not, there is something to do. Give the lock away, sleep on the
     /// waiter (or in a watched epoll set) no longer than sleep_limit(), and call after_sleep().

@@ -10,7 +10,10 @@
 
 #include <cstdarg>
 
+#include <cstdlib>
+
 #include <dlfcn.h>
+#include <sys/syscall.h>
 
 namespace posix = chiru::posix;
 
@@ -122,7 +125,13 @@ EXPORT int pselect(int n, fd_set* r, fd_set* w, fd_set* x, const timespec* t, co
 namespace {
 
 /// Nothing expensive: the settings, while the environment is as the launcher left it.
-__attribute__((constructor)) void start() { posix::start(); }
+__attribute__((constructor)) void start() {
+    posix::start();
+    at_quick_exit(posix::finish);
+}
+
+/// exit() and the return from main() end here; _exit() does not.
+__attribute__((destructor)) void finish() { posix::finish(); }
 
 /// The C library's check, which ends the program.
 template <class Function>
@@ -131,6 +140,13 @@ Function* fortified(const char* name) {
 }
 
 }  // namespace
+
+EXPORT void _exit(int status) {
+    posix::finish();
+    syscall(SYS_exit_group, status);
+    __builtin_unreachable();
+}
+EXPORT void _Exit(int status) noexcept { _exit(status); }
 
 EXPORT ssize_t __read_chk(int f, void* b, size_t n, size_t room) {
     if (n > room) return fortified<decltype(__read_chk)>("__read_chk")(f, b, n, room);

@@ -51,8 +51,8 @@ void Engine::attach_session(SessionIndex session, const SessionConfig& config) {
     state_->machine.attach_session(session, config);
 }
 
-void Engine::detach_session(SessionIndex session, Instant now) {
-    state_->machine.detach_session(session, now);
+void Engine::detach_session(SessionIndex session, Instant now, Parting parting) {
+    state_->machine.detach_session(session, now, parting);
 }
 
 bool Engine::session_gone(SessionIndex session) const {

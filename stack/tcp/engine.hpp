@@ -90,7 +90,7 @@ public:
     Instant next_deadline() const;
 
     void attach_session(SessionIndex session, const SessionConfig& config);
-    void detach_session(SessionIndex session, Instant now);
+    void detach_session(SessionIndex session, Instant now, Parting parting = Parting::Lost);
     bool session_gone(SessionIndex session) const;
     void attach_channel(ChannelIndex channel, SessionIndex session);
     void detach_channel(ChannelIndex channel, Instant now);

@@ -248,6 +248,9 @@ void Machine::reclaim(Connection& c, Index self) {
     if (records == 0) return;
     if (c.session != kNobody) sessions_[c.session].records -= records;
     mark_event(c, self);
+    // A client that is gone has nothing left here: the connection finishes without it.
+    const bool last = c.send_head == kNil && c.session != kNobody && !alive(c.session);
+    if (last && c.has(kClientGone) && c.info.state != TcpState::Closed) release_client(c, self);
 }
 
 void Machine::drop_text(Connection& c) {

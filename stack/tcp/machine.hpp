@@ -85,6 +85,7 @@ struct PrivateSlot {
 struct Session {
     SessionConfig config;
     bool attached = false;
+    bool orderly = false;  ///< it said farewell
     List<Connection, &Connection::session_next, &Connection::session_prev> connections;
     std::uint32_t connection_count = 0;
     std::uint32_t unvisited = 0;   ///< connections to be ended, once it is detached
@@ -139,7 +140,7 @@ public:
     void sent(SendRecord record);
     Instant next_deadline() const;
     void attach_session(SessionIndex session, const SessionConfig& config);
-    void detach_session(SessionIndex session, Instant now);
+    void detach_session(SessionIndex session, Instant now, Parting parting);
     bool session_gone(SessionIndex session) const;
     void attach_channel(ChannelIndex channel, SessionIndex session);
     void detach_channel(ChannelIndex channel, Instant now);
@@ -342,6 +343,8 @@ private:
     void detach_some(Instant now);
     void drop_channel(ChannelIndex channel);
     void lose_client(Connection& c, Index self, Instant now);
+    void close_for_client(Connection& c, Index self, Instant now);
+    bool extend_farewell(Connection& c, Instant now);
     bool alive(SessionIndex session) const {
         return session != kNobody && sessions_[session].attached;
     }

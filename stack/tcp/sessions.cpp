@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Clients come and go. When one goes, everything it had comes back: connections are reset, slots
-// released; a part at each turn, so that the end of a large client delays nobody.
+// Clients come and go. When one goes, everything it had comes back: connections are reset, or
+// closed if it said farewell, and slots released; a part at each turn, so that the end of a large
+// client delays nobody.
 #include "stack/tcp/machine.hpp"
 
 #include "base/check.hpp"
@@ -17,8 +18,10 @@ namespace {
 
 /// Connections reset and slots released at one turn.
 constexpr std::size_t kDetachBatch = 256;
-/// How long the memory of a client that is gone may be kept for what it sent last.
+/// How long the memory of a client that is gone is kept for what it sent last, without any of it
+/// being acknowledged; and how often that time may begin anew.
 constexpr Micros kFarewell = std::chrono::seconds(10);
+constexpr std::uint32_t kFarewells = 30;
 
 }  // namespace
 
@@ -34,7 +37,7 @@ void Machine::attach_session(SessionIndex index, const SessionConfig& config) {
     for (std::uint32_t i = config.private_slots; i > 0; --i) session.private_free.push_back(i - 1);
 }
 
-void Machine::detach_session(SessionIndex index, Instant now) {
+void Machine::detach_session(SessionIndex index, Instant now, Parting parting) {
     now_ = now;
     if (!alive(index)) return;
     for (Index i = 0; i < listeners_.high(); ++i)
@@ -43,6 +46,7 @@ void Machine::detach_session(SessionIndex index, Instant now) {
         if (channels_[i].session == index) drop_channel(static_cast<ChannelIndex>(i));
     Session& session = sessions_[index];
     session.attached = false;
+    session.orderly = parting == Parting::Orderly;
     session.unvisited = session.connection_count;
     ending_.push_back(index);
     detach_some(now);
@@ -73,7 +77,10 @@ void Machine::detach_some(Instant now) {
 }
 
 // What the client had closed is finished for it, if that does not take long; the rest is reset.
+// With one that said farewell, the rest is closed first, as the kernel does for every process.
 void Machine::lose_client(Connection& c, Index self, Instant now) {
+    if (c.session != kNobody && sessions_[c.session].orderly && !c.has(kClientGone))
+        return close_for_client(c, self, now);
     const bool closing = c.has(kClientGone);
     c.set(kClientGone);
     drop_text(c);
@@ -81,6 +88,7 @@ void Machine::lose_client(Connection& c, Index self, Instant now) {
     if (state == TcpState::Closed) {
         free_if_done(c, self);
     } else if (closing && c.send_head != kNil) {
+        c.info.user = c.info.snd_una;  // the client's word has no reader any longer
         c.life_at = now + kFarewell;
         schedule(c, self);
     } else if (closing || (state == TcpState::TimeWait && c.send_head == kNil)) {
@@ -89,6 +97,34 @@ void Machine::lose_client(Connection& c, Index self, Instant now) {
         count(Counter::TcpOrphansReset);
         reset(c, self, ECONNABORTED);
     }
+}
+
+// RFC 2525 §2.17: what the client had not read is lost, and the peer shall know.
+void Machine::close_for_client(Connection& c, Index self, Instant now) {
+    const TcpState state = c.info.state;
+    const bool unread = c.info.unread_bytes > 0 && synchronized(state);
+    if (unread && state != TcpState::TimeWait && state != TcpState::Closed) {
+        c.set(kClientGone);
+        drop_text(c);
+        count(Counter::TcpOrphansReset);
+        reset(c, self, ECONNABORTED);
+        return;
+    }
+    user_close(c, self, now);
+    if (c.info.state == TcpState::Free || c.session == kNobody) return;
+    lose_client(c, self, now);
+    if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);
+}
+
+/// The peer still takes what the client left: it may have another while. `user` holds SND.UNA as
+/// it was when this while began, and above it how many there were.
+bool Machine::extend_farewell(Connection& c, Instant now) {
+    const auto before = static_cast<std::uint32_t>(c.info.user);
+    const auto times = static_cast<std::uint32_t>(c.info.user >> 32);
+    if (c.info.snd_una == before || times >= kFarewells) return false;
+    c.info.user = std::uint64_t{times + 1} << 32 | c.info.snd_una;
+    c.life_at = now + kFarewell;
+    return true;
 }
 
 bool Machine::session_gone(SessionIndex index) const {

@@ -172,6 +172,7 @@ void Machine::life_timeout(Connection& c, Index self, Instant now) {
         return;
     }
     if (c.has(kClientGone)) {
+        if (extend_farewell(c, now)) return;
         count(Counter::TcpOrphansReset);
         reset(c, self, ETIMEDOUT);
         return;

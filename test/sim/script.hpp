@@ -69,6 +69,11 @@ public:
     void shut_down();
     void close();
     void abort();
+    /// The client's process ends.
+    void part(Parting parting) {
+        host_.stack().detach_session(Host::kSession, now_, parting);
+        pump();
+    }
     void option(shm::ConnectionOption option, std::uint64_t value);
     /// Takes what was told since the last call; returns the bytes received among it, and releases
     /// them unless told to keep them.

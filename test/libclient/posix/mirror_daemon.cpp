@@ -81,6 +81,7 @@ struct Session {
     std::optional<DoorbellRinger> ringer;
     std::deque<Completion> late;
     std::map<std::uint32_t, End*> slots;  ///< who reads which slot
+    bool said_farewell = false;
 };
 
 class Mirror {
@@ -98,6 +99,7 @@ private:
     Listener* listener(ListenerId id);
     Listener* listener_for(const Endpoint& remote);
     void leave(Session& session, Listener& each);
+    void see_off(Session& session);
     void end_session(Session& session);
 
     bool turn(Session& session);
@@ -270,6 +272,7 @@ bool Mirror::serve(Session& session) {
             named = listener(asked.unbind.listener);
             if (named != nullptr) leave(session, *named);
             break;
+        case MessageType::Farewell: session.said_farewell = true; return true;
         case MessageType::ConnectionInfo: reply.connection = {}; break;
         default: break;
     }
@@ -277,13 +280,29 @@ bool Mirror::serve(Session& session) {
     return true;
 }
 
+/// Takes what it had still to say. After a farewell, what it sent arrives, and then the end.
+void Mirror::see_off(Session& session) {
+    turn(session);
+    if (!session.said_farewell) return;
+    for (const auto& [index, end] : ends_) {
+        if (end->owner != &session || end->closed || end->unread_bytes != 0) continue;
+        end->send_done = end->closed = true;
+    }
+    for (const auto& [index, end] : ends_)
+        if (end->owner == &session && end->closed)
+            while (deliver(*end)) {}
+}
+
 void Mirror::end_session(Session& session) {
+    see_off(session);
     for (std::size_t i = listeners_.size(); i-- > 0;) leave(session, *listeners_[i]);
     for (const auto& [index, end] : ends_)
         if (end->owner == &session && !end->closed) {
             end->closed = true;
             if (end->peer != nullptr) finish(*end->peer, ECONNRESET);
         }
+    for (const auto& [index, end] : ends_)
+        if (end->owner == &session && end->peer != nullptr) end->peer->peer = nullptr;
     std::erase_if(ends_, [&](const auto& each) { return each.second->owner == &session; });
     for (const auto& [slot, end] : session.slots) free_slots_.push_back(slot);
     std::erase_if(sessions_, [&](const auto& each) { return each.get() == &session; });

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Options: what can be set, what is told, and what it changes.
+#include "cases.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+namespace cases {
+namespace {
+
+void case_options() {
+    Pair pair;
+    const auto get = [&](const char* what, int fd, int level, int name) {
+        int value = -1;
+        socklen_t length = sizeof value;
+        const int result = getsockopt(fd, level, name, &value, &length);
+        print("  %s: %s %d (%u)\n", what, result == 0 ? "ok" : strerrorname_np(errno), value,
+              length);
+    };
+    const auto set = [&](const char* what, int fd, int level, int name, int value) {
+        say(what, setsockopt(fd, level, name, &value, sizeof value));
+    };
+    get("SO_TYPE", pair.near, SOL_SOCKET, SO_TYPE);
+    get("SO_DOMAIN", pair.near, SOL_SOCKET, SO_DOMAIN);
+    get("SO_PROTOCOL", pair.near, SOL_SOCKET, SO_PROTOCOL);
+    get("SO_ACCEPTCONN", pair.near, SOL_SOCKET, SO_ACCEPTCONN);
+    get("SO_ACCEPTCONN", pair.server, SOL_SOCKET, SO_ACCEPTCONN);
+    get("SO_ERROR", pair.near, SOL_SOCKET, SO_ERROR);
+    get("TCP_NODELAY", pair.near, IPPROTO_TCP, TCP_NODELAY);
+    set("TCP_NODELAY", pair.near, IPPROTO_TCP, TCP_NODELAY, 1);
+    get("TCP_NODELAY", pair.near, IPPROTO_TCP, TCP_NODELAY);
+    set("SO_KEEPALIVE", pair.near, SOL_SOCKET, SO_KEEPALIVE, 1);
+    get("SO_KEEPALIVE", pair.near, SOL_SOCKET, SO_KEEPALIVE);
+    set("TCP_KEEPIDLE", pair.near, IPPROTO_TCP, TCP_KEEPIDLE, 60);
+    get("TCP_KEEPIDLE", pair.near, IPPROTO_TCP, TCP_KEEPIDLE);
+    set("TCP_KEEPIDLE 0", pair.near, IPPROTO_TCP, TCP_KEEPIDLE, 0);
+    set("SO_RCVBUF", pair.near, SOL_SOCKET, SO_RCVBUF, 65536);
+    get("SO_RCVBUF", pair.near, SOL_SOCKET, SO_RCVBUF);
+    set("no such option", pair.near, IPPROTO_TCP, 9999, 1);
+    get("no such option", pair.near, IPPROTO_TCP, 9999);
+    int small = 0;
+    say("short value", setsockopt(pair.near, IPPROTO_TCP, TCP_NODELAY, &small, 1));
+    linger lingers{.l_onoff = 1, .l_linger = 7};
+    say("SO_LINGER", setsockopt(pair.near, SOL_SOCKET, SO_LINGER, &lingers, sizeof lingers));
+    socklen_t length = sizeof lingers;
+    lingers = {};
+    getsockopt(pair.near, SOL_SOCKET, SO_LINGER, &lingers, &length);
+    print("  linger %d %d\n", lingers.l_onoff, lingers.l_linger);
+    lingers = {};
+    setsockopt(pair.near, SOL_SOCKET, SO_LINGER, &lingers, sizeof lingers);
+    int fresh = socket(family, SOCK_STREAM, 0);  // set before it is known whose it will be
+    set("early TCP_NODELAY", fresh, IPPROTO_TCP, TCP_NODELAY, 1);
+    Address to = name_of(pair.server);
+    connect(fresh, to.get(), to.length);
+    get("and later", fresh, IPPROTO_TCP, TCP_NODELAY);
+    close(fresh);
+    tcp_info info{};
+    length = sizeof info;
+    say("TCP_INFO", getsockopt(pair.near, IPPROTO_TCP, TCP_INFO, &info, &length));
+}
+
+void case_timeouts() {
+    Pair pair;
+    timeval time{.tv_sec = 0, .tv_usec = 60'000};
+    say("SO_RCVTIMEO", setsockopt(pair.near, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time));
+    const auto start = std::chrono::steady_clock::now();
+    char byte;
+    say("recv", recv(pair.near, &byte, 1, 0));
+    const auto took = std::chrono::steady_clock::now() - start;
+    print("  in time: %d\n",
+          took >= std::chrono::milliseconds(55) && took < std::chrono::seconds(2));
+    socklen_t length = sizeof time;
+    time = {};
+    getsockopt(pair.near, SOL_SOCKET, SO_RCVTIMEO, &time, &length);
+    print("  %ld %ld\n", static_cast<long>(time.tv_sec), static_cast<long>(time.tv_usec));
+    say_poll("nothing comes", pair.near, POLLIN, 30);
+    time = {.tv_sec = 0, .tv_usec = 50'000};
+    setsockopt(pair.server, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    say("accept", accept(pair.server, nullptr, nullptr));
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(pair.near, &set);
+    time = {.tv_sec = 0, .tv_usec = 20'000};
+    say("select", select(pair.near + 1, &set, nullptr, nullptr, &time));
+    print("  bit %d left %ld\n", FD_ISSET(pair.near, &set) ? 1 : 0,
+          static_cast<long>(time.tv_usec));
+}
+
+}  // namespace
+
+const std::vector<Case> kOptionsCases = {
+    {"options", case_options},
+    {"timeouts", case_timeouts},
+};
+
+}  // namespace cases

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Threads, forks, many sockets, and how programs end.
+#include "cases.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace cases {
+namespace {
+
+void case_threads() {
+    const int server = listener();
+    std::atomic<int> answered{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([&] {
+            for (int k = 0; k < 50; ++k) {
+                const int fd = connected_to(server);
+                char byte = 'q';
+                if (write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1 && byte == 'a') ++answered;
+                close(fd);
+            }
+        });
+    for (int i = 0; i < 2; ++i)
+        threads.emplace_back([&] {
+            for (int k = 0; k < 100; ++k) {
+                const int fd = accept(server, nullptr, nullptr);
+                char byte = 0;
+                if (read(fd, &byte, 1) == 1) {
+                    byte = 'a';
+                    static_cast<void>(!write(fd, &byte, 1));
+                }
+                read(fd, &byte, 1);
+                close(fd);
+            }
+        });
+    for (std::thread& each : threads) each.join();
+    print("  answered %d\n", answered.load());
+    close(server);
+}
+
+void case_fork() {
+    const int server = listener();
+    int ready[2];
+    static_cast<void>(!pipe(ready));
+    const pid_t child = fork();
+    if (child == 0) {  // serves the listener it inherited
+        const int fd = accept(server, nullptr, nullptr);
+        char buffer[8];
+        const ssize_t got = read(fd, buffer, sizeof buffer);
+        static_cast<void>(!write(fd, buffer, static_cast<std::size_t>(std::max<ssize_t>(got, 0))));
+        close(fd);
+        _exit(got == 4 ? 0 : 1);
+    }
+    const int fd = connected_to(server);
+    say("write", write(fd, "ping", 4));
+    char buffer[8];
+    say("read", recv(fd, buffer, 4, MSG_WAITALL));
+    int status = 0;
+    waitpid(child, &status, 0);
+    print("  child %d\n", WEXITSTATUS(status));
+    close(fd);
+
+    Pair pair;  // a child that only closes what it inherited disturbs nobody
+    const pid_t other = fork();
+    if (other == 0) {
+        close(pair.near);
+        close(pair.server);
+        _exit(0);
+    }
+    waitpid(other, &status, 0);
+    say("write", write(pair.near, "abc", 3));
+    say("read", read(pair.far, buffer, 8));
+    const pid_t quick = vfork();
+    if (quick == 0) {
+        close(pair.near);
+        execl("/bin/true", "true", nullptr);
+        _exit(1);
+    }
+    waitpid(quick, &status, 0);
+    print("  after vfork %d\n", WEXITSTATUS(status));
+    say("write", write(pair.near, "abc", 3));
+    say("read", read(pair.far, buffer, 8));
+    close(server);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+void case_daemon() {  // opens a listener, forks, and the parent is gone before the child uses it
+    int report[2];
+    static_cast<void>(!pipe(report));
+    const pid_t parent = fork();
+    if (parent == 0) {
+        const int server = listener();
+        const std::uint16_t port = name_of(server).port();
+        if (fork() == 0) {
+            rest(100);
+            static_cast<void>(!write(report[1], &port, sizeof port));
+            const int fd = accept(server, nullptr, nullptr);
+            static_cast<void>(!write(fd, "daemon", 6));
+            close(fd);
+        }
+        _exit(0);
+    }
+    waitpid(parent, nullptr, 0);
+    std::uint16_t port = 0;
+    static_cast<void>(!read(report[0], &port, sizeof port));
+    const int fd = socket(family, SOCK_STREAM, 0);
+    Address to = make_address(port);
+    say("connect", connect(fd, to.get(), to.length));
+    char buffer[8];
+    say("read", recv(fd, buffer, 6, MSG_WAITALL));
+    close(fd);
+    close(report[0]);
+    close(report[1]);
+}
+
+/// A child connects, writes and ends without a word of goodbye; the parent reads on.
+void end_of_child(const char* how, void (*leave)(), bool with_unread) {
+    const int server = listener();
+    const pid_t child = fork();
+    if (child == 0) {
+        const int fd = connected_to(server);
+        pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+        if (with_unread) poll(&one, 1, 2000);
+        static_cast<void>(!write(fd, "last words", 10));
+        leave();
+    }
+    const int far = accept(server, nullptr, nullptr);
+    if (with_unread) static_cast<void>(!write(far, "unread", 6));
+    print("  %s\n", how);
+    int status = -1;
+    waitpid(child, &status, 0);
+    print("  child %d\n", WEXITSTATUS(status));
+    rest(20);
+    char buffer[16];
+    if (!with_unread) say("read", read(far, buffer, sizeof buffer));
+    if (!with_unread) say("read the end", read(far, buffer, sizeof buffer));
+    if (with_unread) say_poll("over", far, POLLIN | POLLRDHUP, 1000);
+    close(far);
+    close(server);
+}
+
+void case_exit() {
+    end_of_child("exit", [] { std::exit(3); }, false);
+    end_of_child("_exit", [] { _exit(4); }, false);
+    end_of_child("quick_exit", [] { std::quick_exit(5); }, false);
+    end_of_child("exit with unread data", [] { std::exit(6); }, true);
+}
+
+void case_many() {
+    const int server = listener(512);
+    std::vector<int> fds;
+    for (int i = 0; i < 300; ++i) {
+        fds.push_back(connected_to(server));
+        fds.push_back(accept(server, nullptr, nullptr));
+    }
+    const int epoll = epoll_create1(0);
+    for (std::size_t i = 1; i < fds.size(); i += 2)
+        add(epoll, fds[i], EPOLLIN, static_cast<std::uint32_t>(i));
+    for (std::size_t i = 0; i < fds.size(); i += 2) static_cast<void>(!write(fds[i], "x", 1));
+    std::size_t seen = 0;
+    epoll_event events[64];
+    while (seen < 300) {
+        const int count = epoll_wait(epoll, events, 64, 1000);
+        if (count <= 0) break;
+        for (int i = 0; i < count; ++i) {
+            char byte;
+            if (read(fds[events[i].data.u32], &byte, 1) == 1) ++seen;
+        }
+    }
+    print("  seen %zu\n", seen);
+    for (const int fd : fds) close(fd);
+    close(server);
+    close(epoll);
+}
+
+}  // namespace
+
+const std::vector<Case> kProcessesCases = {
+    {"threads", case_threads},
+    {"fork", case_fork},
+    {"daemon", case_daemon},
+    {"exit", case_exit},
+    {"many", case_many},
+};
+
+}  // namespace cases
