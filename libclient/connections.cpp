@@ -199,7 +199,9 @@ void Channel::shutdown_receive(Socket& socket) {
 }
 
 void Channel::close(Socket& socket) {
-    // RFC 2525 §2.17: closing with unread data resets, so that the peer learns of the loss.
+    // RFC 2525 §2.17: closing with unread data resets, so that the peer learns of the loss. Data
+    // that lies on the ring is unread as well.
+    if (socket.state == SocketState::Connected) process();
     const bool unread = socket.state == SocketState::Connected && socket.rx_first != kNone;
     end(socket, unread ? shm::SubmissionOp::Abort : shm::SubmissionOp::Close);
 }

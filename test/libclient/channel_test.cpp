@@ -341,8 +341,8 @@ TEST_CASE("a closed socket lingers until its data is acknowledged, unseen", "[cl
     Socket& socket = b.daemon.connected(*b.channel, kFirst);
     const SocketName name = socket.name;
     CHECK(b.channel->send(socket, bytes_of("bye")) == 3);
-    b.daemon.complete(b.daemon.received(kFirst, 1, "crossing"));
     b.channel->close(socket);
+    b.daemon.complete(b.daemon.received(kFirst, 1, "crossing"));
     CHECK(b.channel->find(name) == nullptr);
     b.daemon.take(SubmissionOp::Send);
     b.daemon.take(SubmissionOp::Close);
@@ -362,6 +362,17 @@ TEST_CASE("closing with unread data resets the connection", "[client][rfc2525]")
     Socket& socket = b.daemon.connected(*b.channel, kFirst);
     b.daemon.complete(b.daemon.received(kFirst, 1, "unread"));
     b.channel->process();
+    b.channel->close(socket);
+    b.channel->flush();
+    b.daemon.take(SubmissionOp::Release);
+    b.daemon.take(SubmissionOp::Abort);
+}
+
+TEST_CASE("data that lies on the ring is unread as well when its socket is closed",
+          "[client][rfc2525]") {
+    Bench b;
+    Socket& socket = b.daemon.connected(*b.channel, kFirst);
+    b.daemon.complete(b.daemon.received(kFirst, 1, "unread"));
     b.channel->close(socket);
     b.channel->flush();
     b.daemon.take(SubmissionOp::Release);
