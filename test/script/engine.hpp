@@ -28,6 +28,7 @@ public:
     const Ends& ends() const override { return ends_; }
     Tolerance tolerance() const override;
     std::uint16_t listen_port() const override { return kPort; }
+    std::uint16_t peer_port() const override { return 40'000; }
     Instant now() override { return now_; }
     void inject(const Frame& frame) override;
     std::optional<Arrived> next_frame(Instant deadline) override;

@@ -12,8 +12,6 @@ namespace chiru::script {
 
 namespace {
 
-constexpr std::uint16_t kFirstPeerPort = 40'000;
-
 std::string milliseconds(Micros time) {
     std::ostringstream text;
     text << std::setprecision(6) << static_cast<double>(time.count()) / 1000 << " ms";
@@ -102,7 +100,7 @@ std::optional<std::pair<Instant, Heard>> Player::hear(Instant deadline) {
 Flow& Player::flow(unsigned peer) {
     while (flows_.size() <= peer) {
         Flow made;
-        made.peer_port = static_cast<std::uint16_t>(kFirstPeerPort + flows_.size());
+        made.peer_port = static_cast<std::uint16_t>(target_.peer_port() + flows_.size());
         made.stack_port = target_.listen_port();
         flows_.push_back(made);
     }

@@ -39,6 +39,8 @@ public:
     virtual Tolerance tolerance() const = 0;
     /// The port that `listen` takes.
     virtual std::uint16_t listen_port() const = 0;
+    /// The peer's ports begin here: its n-th is so many higher.
+    virtual std::uint16_t peer_port() const = 0;
     virtual Instant now() = 0;
     virtual void inject(const Frame& frame) = 0;
     /// The next frame that the host sends, if one comes until then. Time moves no further than to

@@ -13,7 +13,8 @@ class Daemon:
     """One chirud. `device` is what the configuration's `device:` says."""
 
     def __init__(self, lab, *, namespace, device, addresses, cores=(0,), idle="adaptive", mtu=1500,
-                 connections=16384, routes=(), cpus=None, extra=None):
+                 connections=16384, routes=(), cpus=None, extra=None,
+                 vlans=None):
         self._lab = lab
         self.namespace = namespace
         self.directory = lab.directory / f"daemon{lab.number()}"
@@ -29,6 +30,9 @@ class Daemon:
             "interfaces": [{"name": "storage", "port": "nic0", "addresses": list(addresses),
                             "routes": list(routes)}],
         }
+        for vlan, tagged in (vlans or {}).items():
+            config["interfaces"].append({"name": f"vlan{vlan}", "port": "nic0", "vlan": vlan,
+                                         "addresses": list(tagged)})
         for section, values in (extra or {}).items():
             config.setdefault(section, {}).update(values)
         self.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
