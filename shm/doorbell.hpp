@@ -105,9 +105,10 @@ public:
         return true;
     }
 
-    /// Is the consumer asleep, as far as can be seen? A hint, with no order to anything.
-    bool consumer_sleeps() const {
-        return (word_->epoch.load(std::memory_order_relaxed) & 1) != 0;
+    /// Is the consumer asleep, and did we not ring since? A hint, with no order to anything.
+    bool consumer_awaits_ring() const {
+        const std::uint32_t epoch = word_->epoch.load(std::memory_order_relaxed);
+        return (epoch & 1) != 0 && epoch != rung_;
     }
     std::uint32_t consumer_cpu() const { return word_->cpu.load(std::memory_order_relaxed); }
 

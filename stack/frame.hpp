@@ -82,6 +82,15 @@ struct TxFrame {
     std::uint8_t slice_count = 0;
     std::array<TxSlice, kMaxTxSlices> slices;
 
+    /// Lent anew. Slices beyond slice_count mean nothing, and stay as they are: a kilobyte for
+    /// every three frames would be a shard's greatest expense.
+    void lend(std::byte* memory, std::uint16_t capacity) {
+        head = memory;
+        head_capacity = capacity;
+        head_length = port = flags = vlan_tci = segment_bytes = 0;
+        l2_bytes = l3_bytes = l4_bytes = slice_count = 0;
+    }
+
     std::size_t length() const {
         std::size_t bytes = head_length;
         for (std::size_t i = 0; i < slice_count; ++i) bytes += slices[i].slice.length;

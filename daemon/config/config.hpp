@@ -52,7 +52,7 @@ struct DataplaneSettings {
     std::vector<unsigned> cores;  ///< one shard on each
     bool pin = true;              ///< false: shards run wherever the process may
     Idle idle = Idle::Adaptive;
-    Micros spin{50};  ///< how long an adaptive shard polls before it sleeps
+    Micros spin{200};  ///< how long an adaptive shard polls at most before it sleeps
     HugepageUse hugepages = HugepageUse::Auto;
     std::uint32_t connections = 131'072;  ///< of each shard
     std::uint32_t buffers = 0;            ///< receive buffers in all; 0: by ports and shards

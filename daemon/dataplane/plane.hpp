@@ -46,7 +46,7 @@ struct PlaneConfig {
     std::vector<unsigned> cores = {0};  ///< one shard each
     IdlePolicy idle = IdlePolicy::Adaptive;
     bool pin = true;   ///< false: shards run wherever the process may, not on their cores
-    Micros spin{20};  ///< how long Adaptive looks again before it sleeps
+    Micros spin{200};  ///< how long Adaptive looks again, at most, before it sleeps
     Hugepages hugepages = Hugepages::Auto;
     std::uint32_t rx_slots = 32'768;  ///< receive buffers, of all ports and shards together
     std::vector<PortSetup> ports;

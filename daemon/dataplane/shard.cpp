@@ -58,10 +58,12 @@ Shard::Shard(const ShardSetup& setup)
       stack_(setup.stack, setup.tables, setup.arena->view(), io_, counters_, clock_now()),
       wake_fd_(checked(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))),
       epoll_fd_(checked(epoll_create1(EPOLL_CLOEXEC))),
-      sleeper_(setup.page->doorbell) {
+      sleeper_(setup.page->doorbell),
+      spin_window_(setup.spin) {
     io_.tell(&stack_);
     lane_of_.fill(-1);
     lanes_.reserve(shm::kMaxChannels);  // so that the loop never allocates
+    awake_.reserve(shm::kMaxChannels);
     sessions_.reserve(shm::kMaxSessions);
     leaving_.reserve(shm::kMaxSessions);
     unsent_reports_.reserve(shm::kMaxChannels);

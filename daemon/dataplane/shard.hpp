@@ -9,6 +9,7 @@
 
 #include "daemon/dataplane/command.hpp"
 #include "daemon/dataplane/plane.hpp"
+#include "daemon/dataplane/spin_window.hpp"
 #include "daemon/dataplane/steering.hpp"
 #include "daemon/nic/shard_io.hpp"
 #include "shm/directory.hpp"
@@ -80,6 +81,7 @@ private:
         SessionIndex session;
         int shard_event_fd;
         bool quiet = false;  ///< broke the contract; nothing more is taken or told
+        bool noted = false;  ///< is in awake_
         shm::RingConsumer<shm::SubmissionRing> submissions;
         shm::RingProducer<shm::CompletionRing> completions;
         shm::DoorbellRinger client;
@@ -97,7 +99,9 @@ private:
     void sleep();
     void arm();
     void disarm();
-    bool may_spin(Instant now);
+    bool may_spin();
+    Micros spin_length() const;
+    void end_idle_time();
     Micros longest_sleep() const;
 
     bool take_commands();
@@ -124,7 +128,8 @@ private:
     bool take_submissions(Lane& lane);
     bool complete();
     bool complete(Lane& lane);
-    void note_activity(const Lane& lane);
+    void note_activity(Lane& lane);
+    bool neighbor_is_awake();
 
     ShardSetup setup_;
     shm::CounterBlock& counters_;
@@ -149,6 +154,19 @@ private:
     };
     std::vector<std::optional<Other>> others_;  ///< by shard; empty at our own place
 
+    static constexpr std::size_t kSubmissionBatch = 64;
+    static constexpr std::size_t kCompletionBatch = 64;
+    /// What a turn copies bursts into. Here, because as variables they would be initialised, ten
+    /// kilobytes a turn, also in turns that find nothing.
+    struct Scratch {
+        std::array<RxFrame, nic::kBurst> frames;
+        std::array<RxFrame, nic::kBurst> ours;
+        std::array<nic::Handoff, nic::kBurst> handoffs;
+        std::array<shm::Submission, kSubmissionBatch> submissions;
+        std::array<shm::Completion, kCompletionBatch> completions;
+    };
+    Scratch scratch_;
+
     std::vector<Lane> lanes_;
     std::array<std::int16_t, shm::kMaxChannels> lane_of_;  ///< position in lanes_, or -1
     std::vector<SessionIndex> sessions_;
@@ -156,7 +174,10 @@ private:
 
     Instant now_{};
     Instant idle_since_ = kNever;
-    Instant share_until_{};    ///< a client on our own core was active lately
+    SpinWindow spin_window_;
+    std::vector<ChannelIndex> awake_;  ///< clients on our own core that were active lately
+    bool slept_ = false;       ///< in this idle time
+    bool handed_over_ = false; ///< the core, to one of them, in this idle time
     bool completions_wait_ = false;  ///< a completion ring was full
     std::uint32_t interfaces_version_ = 0;  ///< of what was published last
     bool armed_ = false;

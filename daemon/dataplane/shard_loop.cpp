@@ -21,12 +21,8 @@ namespace {
 
 using shm::Counter;
 
-constexpr std::size_t kSubmissionBatch = 64;
 constexpr std::size_t kSubmissionsPerTurn = 256;  ///< of one channel, so that none starves another
-constexpr std::size_t kCompletionBatch = 64;
 constexpr int kTransmitRounds = 4;  ///< of kBurst frames in one turn
-/// After a client of our own core was active: leave the core to it at once instead of spinning.
-constexpr Micros kShareMemory{1000};
 /// Nobody rings when a port or a completion ring has room again.
 constexpr Micros kUnsentSleep{50};
 constexpr Micros kFullRingSleep{1000};
@@ -50,15 +46,15 @@ void Shard::run() {
         started = now_;
         was_busy = turn();
         if (was_busy) {
-            idle_since_ = kNever;
+            end_idle_time();
             if (armed_) disarm();
-            if (!may_spin(now_)) arm();  // the next turn is the second look
+            if (!may_spin()) arm();  // the next turn is the second look
             continue;
         }
         counters_.add(Counter::IdleTurns);
-        if (setup_.idle == IdlePolicy::Poll) continue;
+        if (idle_since_ == kNever) idle_since_ = now_;
         if (armed_) sleep();
-        else if (!may_spin(now_)) arm();
+        else if (!may_spin() || now_ - idle_since_ >= spin_length()) arm();
     }
     wind_up();
 }
@@ -83,17 +79,16 @@ bool Shard::turn() {
 // ---- frames --------------------------------------------------------------------------------
 
 bool Shard::receive() {
-    std::array<RxFrame, nic::kBurst> frames;
-    const std::size_t count = io_.receive(frames);
+    const std::size_t count = io_.receive(scratch_.frames);
     if (count == 0) return false;
-    place(std::span(frames).first(count));
+    place(std::span(scratch_.frames).first(count));
     return true;
 }
 
 /// Frames of our flow groups go to our stack in one burst, the others to their shards.
 void Shard::place(std::span<const RxFrame> frames) {
     if (setup_.stack.shard_count == 1) return stack_.receive(frames, now_);
-    std::array<RxFrame, nic::kBurst> ours;
+    std::array<RxFrame, nic::kBurst>& ours = scratch_.ours;
     std::size_t count = 0;
     for (const RxFrame& frame : frames) {
         if (io_.arrives_right(frame)) {
@@ -134,15 +129,13 @@ bool Shard::take_steered() {
     bool busy = false;
     for (std::optional<Other>& other : others_) {
         if (!other) continue;
-        std::array<RxFrame, nic::kBurst> frames;
-        if (const std::size_t count = other->frames_in.pop(frames); count != 0) {
+        if (const std::size_t count = other->frames_in.pop(scratch_.frames); count != 0) {
             counters_.add(Counter::RxSteeredIn, count);
-            stack_.receive(std::span(frames).first(count), now_);
+            stack_.receive(std::span(scratch_.frames).first(count), now_);
             busy = true;
         }
-        std::array<nic::Handoff, nic::kBurst> handoffs;
-        const std::size_t count = other->handoffs_in.pop(handoffs);
-        for (std::size_t i = 0; i < count; ++i) io_.send_for_other(handoffs[i], now_);
+        const std::size_t count = other->handoffs_in.pop(scratch_.handoffs);
+        for (std::size_t i = 0; i < count; ++i) io_.send_for_other(scratch_.handoffs[i], now_);
         busy |= count != 0;
     }
     return busy;
@@ -200,7 +193,7 @@ bool Shard::take_submissions() {
 }
 
 bool Shard::take_submissions(Lane& lane) {
-    std::array<shm::Submission, kSubmissionBatch> batch;
+    std::array<shm::Submission, kSubmissionBatch>& batch = scratch_.submissions;
     std::size_t taken = 0;
     while (taken < kSubmissionsPerTurn) {
         // What the send queues have no room for stays in the ring: the client's back-pressure.
@@ -249,7 +242,7 @@ bool Shard::complete() {
 
 bool Shard::complete(Lane& lane) {
     if (lane.quiet) return false;
-    std::array<shm::Completion, kCompletionBatch> batch;
+    std::array<shm::Completion, kCompletionBatch>& batch = scratch_.completions;
     std::size_t pushed = 0;
     while (true) {
         const std::size_t room = lane.completions.room(batch.size());
@@ -274,19 +267,46 @@ bool Shard::complete(Lane& lane) {
     return true;
 }
 
-void Shard::note_activity(const Lane& lane) {
-    if (lane.client.consumer_cpu() == cpu_) share_until_ = now_ + kShareMemory;
+/// Clients on our own core that may have something to do: it is theirs before we spin.
+void Shard::note_activity(Lane& lane) {
+    if (lane.noted || lane.client.consumer_cpu() != cpu_) return;
+    lane.noted = true;
+    awake_.push_back(lane.channel);
+}
+
+bool Shard::neighbor_is_awake() {
+    std::erase_if(awake_, [this](ChannelIndex channel) {
+        const std::int16_t position = lane_of_[channel];
+        if (position < 0) return true;
+        Lane& lane = lanes_[static_cast<std::size_t>(position)];
+        if (!lane.client.consumer_awaits_ring()) return false;
+        lane.noted = false;
+        return true;
+    });
+    return !awake_.empty();
 }
 
 // ---- idle ----------------------------------------------------------------------------------
 
 /// Look again, or get ready to sleep? Whoever shares the core with us cannot run while we look.
-bool Shard::may_spin(Instant now) {
+bool Shard::may_spin() {
     if (setup_.idle == IdlePolicy::Poll) return true;
-    if (setup_.idle == IdlePolicy::Interrupt || setup_.shares_core || now < share_until_)
-        return false;
-    if (idle_since_ == kNever) idle_since_ = now;
-    return now - idle_since_ < setup_.spin;
+    if (setup_.idle == IdlePolicy::Interrupt || setup_.shares_core) return false;
+    if (!neighbor_is_awake()) return spin_window_.length() > Micros::zero();
+    handed_over_ = true;
+    return false;
+}
+
+Micros Shard::spin_length() const {
+    return setup_.idle == IdlePolicy::Poll ? Micros::max() : spin_window_.length();
+}
+
+void Shard::end_idle_time() {
+    // What a client of our core needed the time for says nothing about polling.
+    if (idle_since_ != kNever && !handed_over_)
+        spin_window_.idle_ended(now_ - idle_since_, slept_, now_);
+    idle_since_ = kNever;
+    handed_over_ = slept_ = false;
 }
 
 void Shard::arm() {
@@ -323,7 +343,7 @@ void Shard::sleep() {
     epoll_pwait2(epoll_fd_.get(), events.data(), static_cast<int>(events.size()),
                  longest == Micros::max() ? nullptr : &timeout, nullptr);
     disarm();
-    idle_since_ = kNever;
+    slept_ = true;
     if (!pinned_) cpu_ = static_cast<std::uint32_t>(std::max(sched_getcpu(), 0));
 }
 

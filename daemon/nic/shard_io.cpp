@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace chiru::daemon::nic {
 namespace {
@@ -81,7 +82,6 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
         queue.paused = !port->is_started();
         queues_.push_back(queue);
     }
-    refill_heads();
 }
 
 ShardIo::~ShardIo() {
@@ -176,56 +176,58 @@ std::optional<RxFrame> ShardIo::duplicate(const RxFrame& frame) {
 // ---- transmit ------------------------------------------------------------------------------
 
 void ShardIo::refill_heads() {
-    const std::size_t missing = kBurst - head_count_;
-    if (missing == 0) return;
-    if (rte_pktmbuf_alloc_bulk(pools_.heads(), heads_.data() + head_count_,
-                               static_cast<unsigned>(missing)) != 0) {
+    const auto missing = static_cast<unsigned>(kBurst - head_count_);
+    if (rte_pktmbuf_alloc_bulk(pools_.heads(), heads_.data() + head_count_, missing) != 0) {
         counters_.add(Counter::PoolEmpty);
         return;
     }
-    head_count_ = kBurst;
+    for (; head_count_ < kBurst; ++head_count_)
+        frames_[head_count_].lend(data_of(heads_[head_count_]), pools_.head_bytes());
 }
 
 std::span<TxFrame> ShardIo::lend(Instant now) {
+    if (head_count_ < kBurst) refill_heads();
     std::size_t room = std::min({head_count_, local_.size() - local_count_,
                                  handoffs_.size() - handoff_count_});
     for (Queue& queue : queues_) {
         if (queue.count + room > kBacklog) burst(queue, now);
         room = std::min<std::size_t>(room, kBacklog - queue.count);
     }
-    for (std::size_t i = 0; i < room; ++i) {
-        frames_[i] = TxFrame{};
-        frames_[i].head = data_of(heads_[i]);
-        frames_[i].head_capacity = pools_.head_bytes();
-    }
     return {frames_.data(), room};
 }
 
 void ShardIo::send(std::size_t count, Instant now) {
     if (count == 0) return;
-    std::size_t kept = 0;
     for (std::size_t i = 0; i < count; ++i) {
         TxFrame& frame = frames_[i];
-        rte_mbuf* head = heads_[i];
-        const bool local = frame.port == kLocalPort;
-        if (local) send_local(frame);
-        else if (frame.port < queues_.size() && !queues_[frame.port].port->sends_from_arena()) {
-            heads_[i] = nullptr;
-            finish(frame, head);
+        const bool outside = frame.port < queues_.size();
+        if (outside && !queues_[frame.port].port->sends_from_arena()) {
+            finish(frame, std::exchange(heads_[i], nullptr));
             continue;
-        } else if (frame.port < queues_.size()) {
+        }
+        // Its bytes are copied, and the head is lent again.
+        if (frame.port == kLocalPort) {
+            send_local(frame);
+        } else if (outside) {
             if (rte_mbuf* copy = copy_into_arena(frame)) enqueue(queues_[frame.port], copy);
         } else {
             slices_done(frame);
         }
-        heads_[i] = nullptr;
-        heads_[kept++] = head;  // its bytes are copied, it can be lent again
     }
-    for (std::size_t i = count; i < head_count_; ++i) heads_[kept++] = heads_[i];
-    head_count_ = kept;
-    refill_heads();
+    close_gaps(count);
     for (Queue& queue : queues_)
         if (queue.count != 0) burst(queue, now);
+}
+
+/// The last heads take the places of those among the first `count` that were sent.
+void ShardIo::close_gaps(std::size_t count) {
+    std::size_t place = 0;
+    for (; place < std::min(count, head_count_); ++place) {
+        while (head_count_ > place && heads_[head_count_ - 1] == nullptr) --head_count_;
+        if (place >= head_count_) break;
+        if (heads_[place] == nullptr) heads_[place] = heads_[--head_count_];
+        frames_[place].lend(data_of(heads_[place]), pools_.head_bytes());
+    }
 }
 
 void ShardIo::finish(TxFrame& frame, rte_mbuf* head) {

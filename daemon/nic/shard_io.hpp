@@ -110,6 +110,7 @@ private:
     std::size_t receive(Queue& queue, std::span<RxFrame> frames);
     RxFrame describe(const rte_mbuf& frame, const Queue& queue) const;
     void refill_heads();
+    void close_gaps(std::size_t count);
     void send_local(const TxFrame& frame);
     void finish(TxFrame& frame, rte_mbuf* head);
     rte_mbuf* copy_into_arena(const TxFrame& frame);
@@ -131,8 +132,8 @@ private:
     std::size_t unsent_ = 0;
     std::vector<Queue> queues_;
     std::array<rte_mbuf*, kBurst> heads_{};
-    std::array<TxFrame, kBurst> frames_;
     std::size_t head_count_ = 0;
+    std::array<TxFrame, kBurst> frames_;  ///< the first head_count_ are ready to be lent
     std::array<RxFrame, kBurst> local_;
     std::size_t local_count_ = 0;
     std::array<Handoff, kBurst> handoffs_;

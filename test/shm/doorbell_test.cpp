@@ -119,11 +119,12 @@ TEST_CASE("a producer rings only a consumer that sleeps, and once for each sleep
 
     CHECK_FALSE(ringer.ring());
     sleeper.arm();
-    CHECK(ringer.consumer_sleeps());
+    CHECK(ringer.consumer_awaits_ring());
     CHECK(ringer.ring());
+    CHECK_FALSE(ringer.consumer_awaits_ring());
     CHECK_FALSE(ringer.ring());
     sleeper.disarm();
-    CHECK_FALSE(ringer.consumer_sleeps());
+    CHECK_FALSE(ringer.consumer_awaits_ring());
     CHECK_FALSE(ringer.ring());
     sleeper.arm();
     CHECK(ringer.ring());

@@ -112,6 +112,8 @@ Host::Host(const HostOptions& options)
     stack_->attach_session(kSession, session);
     stack_->attach_channel(kChannel, kSession);
     heads_.assign(kBurst, std::vector<std::byte>(kHeadBytes));
+    frames_.resize(kBurst);
+    for (std::size_t i = 0; i < kBurst; ++i) frames_[i].lend(heads_[i].data(), kHeadBytes);
 }
 
 Host::~Host() = default;
@@ -189,13 +191,11 @@ std::vector<Frame> Host::turn(Instant now) {
     stack_->advance(now);
     for (;;) {
         std::deque<Frame> local;
-        std::array<TxFrame, kBurst> frames;
-        for (std::size_t i = 0; i < kBurst; ++i) {
-            frames[i].head = heads_[i].data();
-            frames[i].head_capacity = kHeadBytes;
+        const std::size_t count = stack_->transmit(frames_, now);
+        for (std::size_t i = 0; i < count; ++i) {
+            carry(frames_[i], wire, local);
+            frames_[i].lend(heads_[i].data(), kHeadBytes);
         }
-        const std::size_t count = stack_->transmit(frames, now);
-        for (std::size_t i = 0; i < count; ++i) carry(frames[i], wire, local);
         for (const Frame& frame : local)
             receive(frame, now, kRxLocal | kRxIpChecksumGood | kRxL4ChecksumGood);
         // A device that has nothing else to do reports the last ones as well.

@@ -99,6 +99,7 @@ private:
     std::unique_ptr<shm::SessionCounters> session_counters_;
     std::unique_ptr<Stack> stack_;
     std::vector<std::vector<std::byte>> heads_;
+    std::vector<TxFrame> frames_;
     std::deque<std::vector<SendRecord>> device_;  ///< oldest frame first
 };
 
