@@ -174,7 +174,8 @@ void Shard::carry_out(const Command& command) {
             } else if constexpr (std::is_same_v<What, AttachChannel>) {
                 attach(what);
             } else if constexpr (std::is_same_v<What, DetachChannel>) {
-                detach(what.channel);
+                stack_.detach_channel(what.channel, now_);
+                remove_lane(what.channel);
             } else if constexpr (std::is_same_v<What, Listen>) {
                 stack_.listen(what.listener, what.local, what.bind_flags, what.backlog);
             } else if constexpr (std::is_same_v<What, ShareListener>) {
@@ -213,10 +214,9 @@ void Shard::attach(const AttachChannel& command) {
     epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, command.shard_event_fd, &edge);
 }
 
-void Shard::detach(ChannelIndex channel) {
+void Shard::remove_lane(ChannelIndex channel) {
     const std::int16_t position = lane_of_[channel];
     if (position < 0) return;
-    stack_.detach_channel(channel, now_);
     const int fd = lanes_[static_cast<std::size_t>(position)].shard_event_fd;
     lanes_[static_cast<std::size_t>(position)] = lanes_.back();
     lane_of_[lanes_.back().channel] = position;
@@ -233,10 +233,10 @@ void Shard::detach_session(SessionIndex session, std::uint64_t tag, Parting part
     bool complete = true;
     for (Lane& lane : lanes_)
         if (lane.session == session) complete &= take_last_submissions(lane);
+    stack_.detach_session(session, now_, complete ? parting : Parting::Lost);  // a part a turn
     for (std::size_t i = lanes_.size(); i-- > 0;)
-        if (lanes_[i].session == session) detach(lanes_[i].channel);
+        if (lanes_[i].session == session) remove_lane(lanes_[i].channel);
     std::erase(sessions_, session);
-    stack_.detach_session(session, now_, complete ? parting : Parting::Lost);
     leaving_.push_back({session, tag});
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/dataplane/plane.hpp"
 #include "daemon/dataplane/spin_window.hpp"
 #include "daemon/dataplane/steering.hpp"
+#include "daemon/dataplane/turn_credit.hpp"
 #include "daemon/nic/shard_io.hpp"
 #include "shm/directory.hpp"
 #include "shm/doorbell.hpp"
@@ -107,7 +108,7 @@ private:
     bool take_commands();
     void carry_out(const Command& command);
     void attach(const AttachChannel& command);
-    void detach(ChannelIndex channel);
+    void remove_lane(ChannelIndex channel);
     void detach_session(SessionIndex session, std::uint64_t tag, Parting parting);
     bool take_last_submissions(Lane& lane);
     bool see_off_sessions();
@@ -169,6 +170,8 @@ private:
 
     std::vector<Lane> lanes_;
     std::array<std::int16_t, shm::kMaxChannels> lane_of_;  ///< position in lanes_, or -1
+    std::uint64_t turn_ = 0;
+    std::array<TurnCredit, shm::kMaxSessions> credits_{};
     std::vector<SessionIndex> sessions_;
     std::vector<Leaving> leaving_;
 

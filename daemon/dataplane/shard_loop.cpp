@@ -21,7 +21,6 @@ namespace {
 
 using shm::Counter;
 
-constexpr std::size_t kSubmissionsPerTurn = 256;  ///< of one channel, so that none starves another
 constexpr int kTransmitRounds = 4;  ///< of kBurst frames in one turn
 /// Nobody rings when a port or a completion ring has room again.
 constexpr Micros kUnsentSleep{50};
@@ -186,16 +185,21 @@ void Shard::ring_others() {
 // ---- clients -------------------------------------------------------------------------------
 
 bool Shard::take_submissions() {
+    ++turn_;
     bool busy = false;
-    for (Lane& lane : lanes_)
+    for (std::size_t i = 0; i < lanes_.size(); ++i) {  // each turn another one is the first
+        Lane& lane = lanes_[(i + turn_) % lanes_.size()];
         if (!lane.quiet) busy |= take_submissions(lane);
+    }
     return busy;
 }
 
 bool Shard::take_submissions(Lane& lane) {
+    TurnCredit& credit = credits_[lane.session];
+    if (!credit.left_in(turn_)) return true;  // there may be more, in a later turn
     std::array<shm::Submission, kSubmissionBatch>& batch = scratch_.submissions;
     std::size_t taken = 0;
-    while (taken < kSubmissionsPerTurn) {
+    while (credit.left()) {
         // What the send queues have no room for stays in the ring: the client's back-pressure.
         const std::size_t room =
             std::min(batch.size(), stack_.submission_room(lane.channel));
@@ -206,6 +210,7 @@ bool Shard::take_submissions(Lane& lane) {
         }
         if (count == 0) break;
         taken += count;
+        credit.charge(std::span(batch).first(count));
         const Violation violation =
             stack_.submit(lane.channel, std::span(batch).first(count), now_);
         if (violation != Violation::None) {
@@ -223,8 +228,10 @@ bool Shard::take_submissions(Lane& lane) {
 /// At most a ringful: the process may be hostile, and still there. Whether that was all.
 bool Shard::take_last_submissions(Lane& lane) {
     for (std::size_t taken = 0; taken <= shm::SubmissionRing::kSlots && !lane.quiet;
-         taken += kSubmissionsPerTurn)
+         taken += kSubmissionBatch) {
+        credits_[lane.session] = {};  // there is no later turn
         if (!take_submissions(lane)) break;
+    }
     return !lane.quiet && lane.submissions.empty();
 }
 

@@ -52,6 +52,7 @@ std::size_t Machine::complete(ChannelIndex channel, std::span<Completion> comple
         out.user = refusals_[i].user;
         state.refusals = refusals_[i].next;
         refusals_.give(i);
+        --state.refusal_count;
     }
     while (!state.events.empty() && used < completions.size()) {
         const Index self = state.events.head;

@@ -17,17 +17,9 @@ namespace chiru::tcp {
 
 using shm::Counter;
 
-namespace {
-
-/// Half-open connections of all listeners leave so much of the table to those that carry text.
-constexpr std::uint32_t kReservedShare = 16;
-
-}  // namespace
-
 bool Machine::wants_cookies(const Listener& listener) const {
     const std::uint32_t most = std::clamp(listener.info.backlog, kMinHalfOpen, kMaxHalfOpen);
-    return listener.info.syn_received >= most ||
-           connections_.available() < connections_.capacity() / kReservedShare;
+    return listener.info.syn_received >= most || spare_blocks() <= reserved_blocks();
 }
 
 Counter Machine::answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& listener) {
@@ -75,7 +67,9 @@ Counter Machine::answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& li
 Counter Machine::cookie_arrives(Arrival& a, const Tuple& tuple, Listener& listener) {
     const Segment& seg = a.seg;
     // No word to anybody while nobody accepts: the peer sends again what it sent.
-    if (listener.info.waiting >= std::max(listener.info.backlog, 1u)) {
+    const bool scarce = spare_blocks() <= reserved_blocks();
+    if (listener.info.waiting >= std::max(listener.info.backlog, 1u) ||
+        (scarce && !has_taker(listener))) {
         ++listener.info.refused;
         return Counter::InNoListenerRoom;
     }

@@ -168,7 +168,7 @@ void Machine::give_back(Connection& c, Index self, Listener& l) {
     };
     move(c.receive_head);
     move(c.reassembly_head);
-    c.session = kNobody;
+    send_.change_hands(c, kNobody);
     c.info.session = 0;
     c.info.channel = kNobody;
     c.set(kPending);
@@ -204,6 +204,19 @@ void Machine::leave_pending(Connection& c, Index self) {
         l.waiting.remove(connections_.data(), self);
         --l.info.waiting;
     }
+}
+
+/// Is there a session that would take one more connection at once, and may have it when blocks are
+/// scarce?
+bool Machine::has_taker(const Listener& l) const {
+    for (Index g = l.grants; g != kNil; g = grants_[g].next) {
+        const Grant& grant = grants_[g];
+        if (grant.credit == 0 || !alive(grant.session)) continue;
+        const Session& session = sessions_[grant.session];
+        if (session.connection_count < session.config.max_connections && may_open(session))
+            return true;
+    }
+    return false;
 }
 
 // Each waiting connection goes to the first grant with credit, which then goes to the end of the

@@ -33,6 +33,7 @@ Machine::Tables::Tables(const StackConfig& config, std::span<std::byte> region) 
     flights = layout.take<Flight>(config.send_records);
     slots = layout.take<RxSlot>(config.rx_slots);
     grants = layout.take<Grant>(std::size_t{4} * config.listeners);
+    refusals = layout.take<Refusal>(shm::kMaxChannels * kChannelRefusals);
     ports = layout.take<Index>(65'536);
     bytes = layout.bytes();
     fits = layout.fits();
@@ -51,6 +52,7 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
       rx_(tables_.slots, config.rx_slots, rx_arena),
       listeners_(tables_.listeners, config.listeners),
       grants_(tables_.grants, 4 * config.listeners),
+      refusals_(tables_.refusals, shm::kMaxChannels * kChannelRefusals),
       published_(published),
       rx_arena_(rx_arena),
       lower_(lower),
@@ -58,10 +60,8 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
       counters_(counters),
       sessions_(shm::kMaxSessions),
       channels_(shm::kMaxChannels),
-      refusal_records_(4096),
       now_(now) {
     CHECK(tables_.fits);
-    refusals_ = {refusal_records_.data(), static_cast<std::uint32_t>(refusal_records_.size())};
     std::fill_n(tables_.ports, 65'536, kNil);
     listener_ids_.fill(kNil);
     ending_.reserve(shm::kMaxSessions);
@@ -74,6 +74,11 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
     };
     published.connections = {offset(tables_.connections), sizeof(Connection), config.connections};
     published.listeners = {offset(tables_.listeners), sizeof(Listener), config.listeners};
+}
+
+bool Machine::may_open(const Session& session) const {
+    const std::uint32_t fair = std::max(reserved_blocks() / std::max(attached_, 1u), 1u);
+    return spare_blocks() > reserved_blocks() || session.connection_count < fair;
 }
 
 Index Machine::open_block(const Tuple& tuple, Instant now) {
@@ -102,7 +107,7 @@ void Machine::end(Connection& c, Index self, int error) {
     if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
     if (c.has(kPending)) leave_pending(c, self);
     if (c.info.state == TcpState::TimeWait && c.session == kNobody)
-        time_wait_.remove(connections_.data(), self);
+        leave_time_wait(self);
     unpark(c, self);
     demux_.remove(self, hash_of(tuple_of(c)));
     wheel_.cancel(self);
@@ -152,17 +157,17 @@ void Machine::release_client(Connection& c, Index self) {
         session.config.counters->connections.set(session.connection_count);
         session.config.counters->closed.add();
     }
-    c.session = kNobody;
+    send_.change_hands(c, kNobody);
     c.info.session = 0;
     c.info.channel = kNobody;
     c.events = 0;
-    if (c.info.state == TcpState::TimeWait) time_wait_.push_back(connections_.data(), self);
+    if (c.info.state == TcpState::TimeWait) join_time_wait(self);
     free_if_done(c, self);
 }
 
 void Machine::adopt(Connection& c, Index self, SessionIndex session, ChannelIndex channel) {
     Session& owner = sessions_[session];
-    c.session = session;
+    send_.change_hands(c, session);
     c.info.session = owner.config.id;
     c.info.channel = channel;
     owner.connections.push_back(connections_.data(), self);
@@ -187,8 +192,18 @@ void Machine::enter_time_wait(Connection& c, Index self, Instant now) {
     c.retransmit_at = c.reorder_at = kNever;
     c.life_at = now + config_.tcp.time_wait;
     count(Counter::TcpClosed);
-    if (c.session == kNobody) time_wait_.push_back(connections_.data(), self);
+    if (c.session == kNobody) join_time_wait(self);
     tell_closed(c, self, 0);
+}
+
+void Machine::join_time_wait(Index self) {
+    time_wait_.push_back(connections_.data(), self);
+    ++time_waiting_;
+}
+
+void Machine::leave_time_wait(Index self) {
+    time_wait_.remove(connections_.data(), self);
+    --time_waiting_;
 }
 
 bool Machine::recycle_time_wait() {

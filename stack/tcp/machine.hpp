@@ -71,10 +71,14 @@ struct Reply {
 struct Refusal {
     Index next = kNil;
     std::uint16_t error = 0;
-    std::uint16_t reserved = 0;
+    std::uint16_t shard = 0;  ///< EXDEV: where to ask
     std::uint64_t user = 0;
-    std::uint32_t shard = 0;  ///< EXDEV: where to ask
 };
+static_assert(sizeof(Refusal) == 16);
+
+/// A channel may have so many that it has not taken. Each has records of its own for them: one
+/// that never reads holds up nobody else.
+inline constexpr std::uint32_t kChannelRefusals = 64;
 
 struct PrivateSlot {
     Index connection = kNil;  ///< kNil: free
@@ -93,6 +97,8 @@ struct Session {
     std::uint32_t slots_held = 0;  ///< of either arena, queued or delivered
     std::uint32_t records = 0;     ///< of the send queue
     EventList blocked;             ///< wait for a private slot
+    std::uint64_t drought = 0;     ///< for which hosts no source port was free, as choose_port()
+    Instant drought_until{};       ///< has it, and until when that is not looked at again
     std::vector<PrivateSlot> private_slots;
     std::vector<std::uint32_t> private_free;
     SlotDivider private_divider;
@@ -104,6 +110,7 @@ struct ChannelState {
     EventList events;
     Index refusals = kNil;
     Index last_refusal = kNil;
+    std::uint32_t refusal_count = 0;
     Index next = kNil;
     Index prev = kNil;
 };
@@ -121,6 +128,7 @@ public:
         RxSlot* slots;
         Listener* listeners;
         Grant* grants;
+        Refusal* refusals;
         Index* ports;  ///< first listener of each port
         std::size_t bytes;
         bool fits;
@@ -171,7 +179,13 @@ private:
     /// The client has heard the last word, or is gone.
     void release_client(Connection& c, Index self);
     void enter_time_wait(Connection& c, Index self, Instant now);
+    void join_time_wait(Index self);
+    void leave_time_wait(Index self);
     bool recycle_time_wait();
+    /// Blocks that are free, or would be if need be.
+    std::uint32_t spare_blocks() const { return connections_.available() + time_waiting_; }
+    /// So many are for sessions that have few, whatever the others do.
+    std::uint32_t reserved_blocks() const { return connections_.capacity() / 16; }
     void tell(Connection& c, Index self, std::uint8_t event);
     void tell_closed(Connection& c, Index self, int error);
     /// There is something for the channel's next complete().
@@ -187,6 +201,8 @@ private:
     void drop_text(Connection& c);
     void free_slot(Index slot);
     void flush_slots();
+    /// May the session have one more block? The last ones are for those who have few.
+    bool may_open(const Session& session) const;
     void adopt(Connection& c, Index self, SessionIndex session, ChannelIndex channel);
     void reclaim(Connection& c, Index self);
     std::uint32_t timestamp(const Connection& c, Instant now) const;
@@ -309,7 +325,7 @@ private:
     void user_connect(ChannelIndex channel, const shm::Submission& submission, Instant now);
     int open(ChannelIndex channel, const shm::Submission& submission, Instant now,
              std::uint32_t& shard);
-    int choose_port(Tuple& tuple, Instant now, std::uint32_t& shard);
+    int choose_port(Tuple& tuple, Session& session, Instant now, std::uint32_t& shard);
     Violation user_send(Connection& c, Index self, const shm::Submission& submission);
     Violation user_release(SessionIndex session, const shm::Submission& submission, Instant now);
     void user_shutdown(Connection& c, Index self);
@@ -337,6 +353,7 @@ private:
     void join_waiting(Connection& c, Index self, Instant now);
     Index find_grant(const Listener& listener, SessionIndex session, ChannelIndex channel) const;
     void give_back(Connection& c, Index self, Listener& listener);
+    bool has_taker(const Listener& listener) const;
     void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
 
     // sessions.cpp
@@ -371,11 +388,12 @@ private:
     OutputList output_;
     OutputList parked_;
     List<Connection, &Connection::session_next, &Connection::session_prev> time_wait_;
+    std::uint32_t time_waiting_ = 0;  ///< how many those are
     ChannelList ready_;
     std::vector<Session> sessions_;
     std::vector<ChannelState> channels_;
     std::vector<SessionIndex> ending_;
-    std::vector<Refusal> refusal_records_;
+    std::uint32_t attached_ = 0;  ///< sessions
     std::array<Index, kListenerBuckets> listener_ids_;
 
     static constexpr std::size_t kReplies = 256;

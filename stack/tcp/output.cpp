@@ -210,7 +210,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         return Outcome::Done;
     }
     if (out.full()) return Outcome::NoFrame;
-    if (send_.flights().available() == 0) {  // ACKs of others will bring some
+    if (!send_.may_launch(c)) {  // ACKs will bring some
         if (c.retransmit_at == kNever) c.retransmit_at = out.now + kStarvedPatience;
         return Outcome::Waiting;
     }

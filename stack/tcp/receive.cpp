@@ -61,7 +61,11 @@ bool Machine::may_hold_slot(const Connection& c, bool in_order) const {
                c.reassembly_slots < kMaxUnownedSlots && unowned_slots_ < slot_limit_ / 4;
     const Session& session = sessions_[c.session];
     const std::uint32_t quota = session.config.max_rx_slots;
-    return session.slots_held < (in_order ? quota : quota / 4 * 3);
+    if (session.slots_held >= (in_order ? quota : quota / 4 * 3)) return false;
+    // No more of the arena than is left to the others: whoever reads finds room beside those who
+    // do not, however many they are.
+    const std::size_t copied = session.private_slots.size() - session.private_free.size();
+    return session.slots_held - copied < limit - rx_.held();
 }
 
 void Machine::charge_slot(const Connection& c) {

@@ -57,6 +57,7 @@ Index SendQueue::launch(Connection& c, std::uint32_t length, bool fin, std::uint
     const Index i = flights_.take();
     DCHECK(i != kNil);
     Flight& f = flights_[i];
+    ++flights_used_[place_of(c.session)];
     f = Flight{};
     f.first = c.snd_nxt();
     f.length = length;
@@ -73,9 +74,18 @@ Index SendQueue::launch(Connection& c, std::uint32_t length, bool fin, std::uint
     return i;
 }
 
+void SendQueue::change_hands(Connection& c, std::uint16_t session) {
+    std::uint32_t count = 0;
+    for (Index i = c.flight_head; i != kNil; i = flights_[i].next) ++count;
+    flights_used_[place_of(c.session)] -= count;
+    flights_used_[place_of(session)] += count;
+    c.session = session;
+}
+
 bool SendQueue::split(Connection& c, Index flight, std::uint32_t head_bytes) {
     const Index i = flights_.take();
     if (i == kNil) return false;
+    ++flights_used_[place_of(c.session)];
     Flight& head = flights_[flight];
     Flight& rest = flights_[i];
     rest = head;
@@ -111,6 +121,7 @@ void SendQueue::land(Connection& c, Index flight) {
     list.remove(flights_.data(), flight);
     store(c, list);
     flights_.give(flight);
+    --flights_used_[place_of(c.session)];
 }
 
 void SendQueue::land_all(Connection& c) {

@@ -11,10 +11,14 @@
 #pragma once
 
 #include "shm/descriptor.hpp"
+#include "shm/directory.hpp"
 #include "stack/tcp/connection.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/seq.hpp"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace chiru::tcp {
@@ -70,6 +74,16 @@ public:
     /// Queues a slice behind what `c` has. False without a free record.
     bool append(Connection& c, Index connection, const shm::Slice& slice);
 
+    /// May `c` have one more flight? Its session has as many as are left to the others, and each
+    /// connection one while there is any.
+    bool may_launch(const Connection& c) const {
+        const std::uint32_t left = flights_.available();
+        return left > flights_used_[place_of(c.session)] || (left > 0 && c.flight_head == kNil);
+    }
+
+    /// `c` is another session's from now on, or nobody's, and its flights with it.
+    void change_hands(Connection& c, std::uint16_t session);
+
     /// Notes `length` sequence numbers from snd_nxt on as sent, and moves snd_nxt and the cursor.
     /// There must be a free flight.
     Index launch(Connection& c, std::uint32_t length, bool fin, std::uint32_t now_us);
@@ -107,8 +121,13 @@ private:
         c.flight_tail = list.tail;
     }
 
+    static std::size_t place_of(std::uint16_t session) {
+        return std::min<std::size_t>(session, shm::kMaxSessions);
+    }
+
     SendPool records_;
     FlightPool flights_;
+    std::array<std::uint32_t, shm::kMaxSessions + 1> flights_used_{};  ///< the last: nobody's
 };
 
 }  // namespace chiru::tcp

@@ -31,6 +31,7 @@ void Machine::attach_session(SessionIndex index, const SessionConfig& config) {
     session = Session{};
     session.config = config;
     session.attached = true;
+    ++attached_;
     if (config.private_rx_arena.base == nullptr) return;
     session.private_slots.resize(config.private_slots);
     session.private_free.reserve(config.private_slots);
@@ -47,6 +48,7 @@ void Machine::detach_session(SessionIndex index, Instant now, Parting parting) {
     Session& session = sessions_[index];
     session.attached = false;
     session.orderly = parting == Parting::Orderly;
+    --attached_;
     session.unvisited = session.connection_count;
     ending_.push_back(index);
     detach_some(now);

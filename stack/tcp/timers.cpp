@@ -14,6 +14,8 @@ using shm::Counter;
 
 namespace {
 
+/// Time-outs at one turn; the others come with the next.
+constexpr int kTimeoutBatch = 1024;
 constexpr std::uint32_t kSynAckRetries = 5;
 constexpr std::uint32_t kMinPersistUs = 200'000;
 /// Probes for a client that is gone: with the interval doubling each time, a minute.
@@ -28,7 +30,9 @@ Micros seconds_or(std::uint16_t wish_s, Micros otherwise) {
 void Machine::advance(Instant now) {
     now_ = now;
     published_.now_us = now.time_since_epoch().count();
-    for (Index self = wheel_.pop_due(now); self != kNil; self = wheel_.pop_due(now)) {
+    for (int fired = 0; fired < kTimeoutBatch; ++fired) {
+        const Index self = wheel_.pop_due(now);
+        if (self == kNil) break;
         Connection& c = connections_[self];
         fire(c, self, now);
         if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);

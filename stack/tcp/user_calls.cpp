@@ -18,18 +18,21 @@ using shm::SubmissionOp;
 
 namespace {
 
-/// Send records one session may have at a time, as a part of all.
-constexpr std::uint32_t kRecordShare = 2;
+/// A search through all ports found none: how long its result is believed.
+constexpr Micros kDrought = std::chrono::milliseconds(20);
 
 }  // namespace
 
+// A session may have as many send records as are left to the others: one alone half of all, with n
+// that want all they can get each the (n+1)th part.
 std::size_t Machine::submission_room(ChannelIndex channel) const {
     if (channel >= channels_.size() || !alive(channels_[channel].session)) return 0;
-    const Session& session = sessions_[channels_[channel].session];
-    const std::uint32_t share = send_.records().capacity() / kRecordShare;
-    const std::uint32_t own = share > session.records ? share - session.records : 0;
-    const std::uint32_t records = std::min(own, send_.records().available());
-    return std::min<std::size_t>(records / shm::kSlicesPerDescriptor, refusals_.available());
+    const ChannelState& state = channels_[channel];
+    const Session& session = sessions_[state.session];
+    const std::uint32_t left = send_.records().available();
+    const std::uint32_t records = left > session.records ? left - session.records : 0;
+    return std::min<std::size_t>(records / shm::kSlicesPerDescriptor,
+                                 kChannelRefusals - state.refusal_count);
 }
 
 Violation Machine::submit(ChannelIndex channel, std::span<const Submission> submissions,
@@ -87,10 +90,12 @@ void Machine::refuse(ChannelIndex channel, std::uint64_t user, int error, std::u
     Session& session = sessions_[channels_[channel].session];
     if (session.config.counters != nullptr && (error == ENOBUFS || error == EMFILE))
         session.config.counters->refused.add();
-    const Index i = refusals_.take();
-    if (i == kNil) return;  // only beyond submission_room()
-    refusals_[i] = {kNil, static_cast<std::uint16_t>(error), 0, user, shard};
     ChannelState& state = channels_[channel];
+    if (state.refusal_count == kChannelRefusals) return;  // only beyond submission_room()
+    ++state.refusal_count;
+    const Index i = refusals_.take();
+    refusals_[i] = {kNil, static_cast<std::uint16_t>(error), static_cast<std::uint16_t>(shard),
+                    user};
     if (state.refusals == kNil) state.refusals = i;
     else refusals_[state.last_refusal].next = i;
     state.last_refusal = i;
@@ -108,7 +113,7 @@ void Machine::user_connect(ChannelIndex channel, const Submission& s, Instant no
 
 int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::uint32_t& shard) {
     const SessionIndex session = channels_[channel].session;
-    const Session& owner = sessions_[session];
+    Session& owner = sessions_[session];
     if (owner.connection_count >= owner.config.max_connections) return EMFILE;
     const Endpoint remote = s.connect.remote;
     if (remote.port == 0) return EADDRNOTAVAIL;
@@ -119,7 +124,8 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     if (!route) return route.error();
 
     Tuple tuple{route->local, remote.address, s.connect.local.port, remote.port};
-    if (const int error = choose_port(tuple, now, shard); error != 0) return error;
+    if (!may_open(owner)) return ENOBUFS;
+    if (const int error = choose_port(tuple, owner, now, shard); error != 0) return error;
     const Index self = open_block(tuple, now);
     if (self == kNil) return ENOBUFS;
     Connection& c = connections_[self];
@@ -140,7 +146,7 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
 
 // RFC 6056 §3.3.3: from a start that a peer cannot guess, the first port that is free and whose
 // answers come to this shard.
-int Machine::choose_port(Tuple& tuple, Instant, std::uint32_t& shard) {
+int Machine::choose_port(Tuple& tuple, Session& session, Instant now, std::uint32_t& shard) {
     const auto owner = [&](std::uint16_t port) {
         const std::uint32_t hash = ip::flow_hash(Endpoint{tuple.remote, tuple.remote_port},
                                                  Endpoint{tuple.local, port});
@@ -154,6 +160,7 @@ int Machine::choose_port(Tuple& tuple, Instant, std::uint32_t& shard) {
     const std::uint32_t first = config_.tcp.first_port;
     const std::uint32_t range = std::uint32_t{config_.tcp.last_port} - first + 1;
     const std::uint64_t start = siphash(config_.secret, std::as_bytes(std::span(&tuple, 1)));
+    if (now < session.drought_until && session.drought == start) return EADDRNOTAVAIL;
     std::uint32_t offset =
         static_cast<std::uint32_t>(((start & 0xffff'ffff) + next_port_) % range);
     for (std::uint32_t tried = 0; tried < range; ++tried) {
@@ -165,6 +172,8 @@ int Machine::choose_port(Tuple& tuple, Instant, std::uint32_t& shard) {
         next_port_ += tried + 1;
         return 0;
     }
+    session.drought = start;
+    session.drought_until = now + kDrought;
     return EADDRNOTAVAIL;
 }
 

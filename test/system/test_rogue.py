@@ -40,3 +40,27 @@ def test_a_rogue_client_disturbs_nobody(link, family, bystander, way):
         assert said.strip() == "ended", daemon.program.tail()
     target.stop()
     daemon.wait_live_is_back(before, 5, ("connections", "listeners", "sessions", "channels"))
+
+
+def echo_rate(link, server, seconds):
+    said = link.peer.run([link.peer.built("bench_echo_client"), server.address, server.port,
+                          "--connections", 16, "--seconds", seconds, "--warmup", 0])
+    measured = json.loads(said)
+    assert measured["failures"] == 0
+    return measured["rate"]
+
+
+def test_connects_without_end_leave_others_their_share(link, family):
+    """The rogue takes a core for itself and fills its rings; its shard still serves the others."""
+    server = EchoServer(link.chiru, family)
+    alone = echo_rate(link, server, 2)
+    target = EchoServer(link.peer, family, port=7001)
+    daemon = link.chiru.daemon
+    opens = daemon.counters()["tcp.active_opens"]
+    rogue = link.lab.start(
+        [link.chiru.built("rogue_client"), "connects_without_end", target.address, target.port],
+        namespace=daemon.namespace, env=daemon.environment())
+    wait_until(lambda: daemon.counters()["tcp.active_opens"] > opens + 100, 5, "the rogue connects")
+    beside = echo_rate(link, server, 2)
+    rogue.kill()
+    assert beside > alone / 8, f"{beside:.0f} requests/s beside the rogue, {alone:.0f} without"

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Several sessions on one stack: whatever one of them takes of a common table, the others go on.
+#include "stack/tcp/send_queue.hpp"
+#include "test/sim/host.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+using namespace chiru;
+using namespace std::chrono_literals;
+using shm::Completion;
+using shm::CompletionOp;
+using shm::Submission;
+using shm::SubmissionOp;
+
+namespace {
+
+/// A session with one channel, on a host that may have several.
+class Client {
+public:
+    Client(sim::Host& host, std::uint16_t number, std::uint32_t max_rx_slots = 4096)
+        : host_(host), number_(number), arena_(1u << 20) {
+        SessionConfig session;
+        session.id = 100u + number;
+        session.tx_arena = {arena_.data(), arena_.size(), 0};
+        session.max_connections = 4096;
+        session.max_rx_slots = max_rx_slots;
+        session.counters = &counters_;
+        host_.stack().attach_session(number_, session);
+        host_.stack().attach_channel(number_, number_);
+    }
+
+    std::size_t room() const { return host_.stack().submission_room(number_); }
+
+    void submit(const Submission& submission) {
+        REQUIRE(host_.stack().submit(number_, std::span(&submission, 1), now()) ==
+                Violation::None);
+    }
+
+    void connect(const Endpoint& to) {
+        Submission s;
+        s.op = SubmissionOp::Connect;
+        s.connect = shm::ConnectBody{to, {}, 0};
+        submit(s);
+    }
+
+    /// Everything that was told since; nothing is released.
+    std::vector<Completion> take() {
+        std::vector<Completion> all(64);
+        all.resize(host_.stack().complete(number_, all));
+        return all;
+    }
+
+    /// Connects to itself over the local path and leaves the accepted end unread.
+    shm::ConnectionId connect_to_itself(std::uint16_t port) {
+        const auto id = static_cast<shm::ListenerId>(port);
+        host_.stack().listen(id, {host_.v4(), port}, 0, 16);
+        host_.stack().share_listener(id, number_);
+        Submission credit;
+        credit.op = SubmissionOp::AcceptCredit;
+        credit.credit = shm::CreditBody{id, 1};
+        submit(credit);
+        connect({host_.v4(), port});
+        turn();
+        for (const Completion& told : take())
+            if (told.op == CompletionOp::Connected) return told.connection;
+        FAIL("not connected");
+        return {};
+    }
+
+    void send(shm::ConnectionId connection, std::uint32_t bytes) {
+        Submission s;
+        s.op = SubmissionOp::Send;
+        s.connection = connection;
+        s.count = 1;
+        s.slices[0] = {0, bytes, shm::kTxArena, 0};
+        submit(s);
+    }
+
+    void turn() {
+        for (int i = 0; i < 8; ++i) static_cast<void>(host_.turn(now()));
+    }
+    static Instant now() { return Instant(1s); }
+    const shm::SessionCounters& counters() const { return counters_; }
+
+private:
+    sim::Host& host_;
+    std::uint16_t number_;
+    std::vector<std::byte> arena_;
+    shm::SessionCounters counters_;
+};
+
+/// How many connections the client gets, to a host that does not answer.
+std::size_t opened(Client& client, const sim::Host& host, std::size_t most) {
+    const std::uint32_t before = host.tables().connections_live;
+    for (std::size_t i = 0; i < most && client.room() > 0; ++i)
+        client.connect({IpAddress::v4(0x0a07'0063), 80});
+    return host.tables().connections_live - before;
+}
+
+}  // namespace
+
+TEST_CASE("A channel that takes no answers holds up nobody else", "[tcp][sessions]") {
+    sim::Host host({});
+    Client rogue(host, 10), other(host, 11);
+    const Endpoint nowhere{IpAddress::v4(0x0b00'0001), 9};  // no route
+    std::size_t refused = 0;
+    while (rogue.room() > 0) {
+        rogue.connect(nowhere);
+        REQUIRE(++refused < 10'000);
+    }
+    CHECK(other.room() > 32);
+    other.connect(nowhere);
+    CHECK(other.take().size() == 1);
+    CHECK(rogue.take().size() == 64);
+    CHECK(rogue.room() > 32);
+}
+
+TEST_CASE("The last blocks are for sessions that have few", "[tcp][sessions]") {
+    sim::HostOptions options;
+    options.connections = 64;
+    sim::Host host(options);
+    Client rogue(host, 10), other(host, 11);
+    CHECK(opened(rogue, host, 100) == 60);
+    CHECK(opened(other, host, 100) >= 1);
+    const std::vector<Completion> told = rogue.take();
+    REQUIRE_FALSE(told.empty());
+    CHECK(told.front().error == ENOBUFS);
+}
+
+TEST_CASE("A full table still takes connections for whom it has few", "[tcp][sessions]") {
+    sim::HostOptions options;
+    options.connections = 256;
+    sim::Host host(options);
+    Client rogue(host, 10), other(host, 11);
+    REQUIRE(opened(rogue, host, 300) == 240);
+    const shm::ConnectionId connection = other.connect_to_itself(80);  // takes two
+    other.send(connection, 1000);
+    other.turn();
+    bool received = false;
+    for (const Completion& told : other.take()) received |= told.op == CompletionOp::Received;
+    CHECK(received);
+}
+
+TEST_CASE("Sessions that queue all they can leave send records to the others",
+          "[tcp][sessions]") {
+    sim::Host host({});
+    Client first(host, 10), second(host, 11), other(host, 12);
+    for (Client* greedy : {&first, &second}) {
+        const shm::ConnectionId connection =
+            greedy->connect_to_itself(static_cast<std::uint16_t>(greedy == &first ? 80 : 81));
+        std::size_t sent = 0;
+        while (greedy->room() > 0) {
+            greedy->send(connection, 65'536);
+            if (++sent % 64 == 0) greedy->turn();
+            REQUIRE(sent < 10'000);
+        }
+        CHECK(sent > 200);
+    }
+    CHECK(other.room() > 32);
+}
+
+TEST_CASE("Sessions that do not read leave receive slots to the others", "[tcp][sessions]") {
+    sim::HostOptions options;
+    options.rx_slots = 512;
+    sim::Host host(options);
+    Client first(host, 10), second(host, 11), third(host, 12), other(host, 13);
+    std::uint16_t port = 80;
+    for (Client* slow : {&first, &second, &third}) {
+        const shm::ConnectionId connection = slow->connect_to_itself(port++);
+        for (int i = 0; i < 16; ++i) slow->send(connection, 60'000);
+        slow->turn();
+        CHECK(slow->counters().rx_slots_held.read() > 30);
+    }
+    const shm::ConnectionId connection = other.connect_to_itself(port);
+    other.send(connection, 20'000);
+    other.turn();
+    CHECK(other.counters().rx_slots_held.read() > 10);
+}
+
+TEST_CASE("That no source port is free is believed for a while, and then looked at again",
+          "[tcp][rfc6056]") {
+    sim::HostOptions options;
+    options.tcp.first_port = 40'000;
+    options.tcp.last_port = 40'003;
+    sim::Host host(options);
+    Client client(host, 10);
+    CHECK(opened(client, host, 5) == 4);
+    const std::vector<Completion> told = client.take();
+    REQUIRE(told.size() == 1);
+    CHECK(told.front().error == EADDRNOTAVAIL);
+    // Another destination has its own ports.
+    const std::uint32_t before = host.tables().connections_live;
+    client.connect({IpAddress::v4(0x0a07'0063), 81});
+    CHECK(host.tables().connections_live == before + 1);
+}
+
+TEST_CASE("Flights are shared between sessions, and everybody has one while there is any",
+          "[tcp][sessions]") {
+    std::vector<tcp::SendEntry> records(64);
+    std::vector<tcp::Flight> flights(8);
+    tcp::SendQueue queue({records.data(), 64}, {flights.data(), 8});
+    auto connections = std::make_unique<std::array<tcp::Connection, 4>>();
+    std::uint16_t session = 1;
+    for (tcp::Connection& c : *connections) {
+        c.session = session++;
+        REQUIRE(queue.append(c, 0, {0, 60'000, shm::kTxArena, 0}));
+        c.send_cursor = c.send_head;
+        c.info.snd_end += 60'000;
+    }
+    const auto fill = [&](tcp::Connection& c) {
+        std::size_t count = 0;
+        for (; queue.may_launch(c); ++count) queue.launch(c, 1000, false, 0);
+        return count;
+    };
+    auto& [first, second, third, fourth] = *connections;
+    CHECK(fill(first) == 4);
+    CHECK(fill(second) == 2);
+    CHECK(fill(third) == 1);
+    CHECK(fill(fourth) == 1);
+    CHECK(queue.flights().available() == 0);
+    queue.land_all(second);
+    CHECK(fill(first) == 0);  // it has its part
+    CHECK(fill(fourth) == 1);
+    queue.change_hands(first, tcp::kNobody);
+    queue.land_all(first);
+    queue.land_all(third);
+    queue.land_all(fourth);
+    CHECK(fill(second) == 4);  // nothing was charged twice
+}
