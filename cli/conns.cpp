@@ -81,12 +81,14 @@ constexpr std::array kSortKeys{
     SortKey{"tx-bytes", [](const ConnectionInfo& c) { return c.tx_bytes; }},
     SortKey{"rx-packets", [](const ConnectionInfo& c) { return c.rx_segments; }},
     SortKey{"tx-packets", [](const ConnectionInfo& c) { return c.tx_segments; }},
-    SortKey{"retransmits", [](const ConnectionInfo& c) { return c.retransmitted_segments; }},
-    SortKey{"out-of-order", [](const ConnectionInfo& c) { return c.out_of_order_segments; }},
+    SortKey{"retransmits",
+            [](const ConnectionInfo& c) { return std::uint64_t{c.retransmitted_segments}; }},
+    SortKey{"out-of-order",
+            [](const ConnectionInfo& c) { return std::uint64_t{c.out_of_order_segments}; }},
     SortKey{"rtt", [](const ConnectionInfo& c) { return std::uint64_t{c.srtt_us}; }},
     SortKey{"cwnd", [](const ConnectionInfo& c) { return std::uint64_t{c.cwnd_bytes}; }},
     SortKey{"unread", [](const ConnectionInfo& c) { return std::uint64_t{c.unread_bytes}; }},
-    SortKey{"unsent", [](const ConnectionInfo& c) { return std::uint64_t{c.unsent_bytes}; }},
+    SortKey{"unsent", [](const ConnectionInfo& c) { return std::uint64_t{c.unsent_bytes()}; }},
     // The oldest first: what was opened at the smallest time has the largest complement.
     SortKey{"age",
             [](const ConnectionInfo& c) { return ~static_cast<std::uint64_t>(c.opened_us); }},
@@ -196,7 +198,7 @@ void write_connection(JsonWriter& json, const View& view, const Owners& owners, 
     json.field("send_window_bytes", c.snd_wnd);
     json.field("receive_window_bytes", c.rcv_wnd);
     json.field("in_flight_bytes", c.snd_nxt - c.snd_una);
-    json.field("unsent_bytes", c.unsent_bytes);
+    json.field("unsent_bytes", c.unsent_bytes());
     json.field("unread_bytes", c.unread_bytes);
     json.field("out_of_order_bytes", c.out_of_order_bytes);
     json.field("receive_buffer_bytes", c.rcv_buffer_bytes);
@@ -208,6 +210,8 @@ void write_connection(JsonWriter& json, const View& view, const Owners& owners, 
     json.field("send_shift", c.snd_shift);
     json.field("receive_shift", c.rcv_shift);
     json.field("congestion", to_string(static_cast<shm::CongestionAlgorithm>(c.congestion)));
+    json.field("delivery_rate", c.delivery_kbps * std::uint64_t{1000});
+    json.field("pacing_rate", c.pacing_kbps * std::uint64_t{1000});
     json.field("timeouts", c.timeouts);
     json.field("age_us", view.now_us - c.opened_us);
     json.field("received_us_ago", view.now_us - c.last_received_us);
@@ -261,7 +265,7 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                  {"RETR", Align::Right}, {"OOO", Align::Right}, {"RTT", Align::Right},
                  {"CWND", Align::Right}, {"SSTHRESH", Align::Right}, {"SND-WND", Align::Right},
                  {"RCV-WND", Align::Right}, {"UNSENT", Align::Right}, {"UNREAD", Align::Right},
-                 {"MSS", Align::Right}, {"OPTIONS"}, {"AGE", Align::Right},
+                 {"MSS", Align::Right}, {"CC"}, {"OPTIONS"}, {"AGE", Align::Right},
                  {"SHARD", Align::Right}});
     for (const auto& [shard, c] : rows)
         table.add({shm::to_string(c.state), local(c).to_string(), remote(c).to_string(),
@@ -272,8 +276,10 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                    c.srtt_us == 0 ? "-" : duration_text(c.srtt_us),
                    bytes_text(c.cwnd_bytes, digits), ssthresh_text(c.ssthresh_bytes, digits),
                    bytes_text(c.snd_wnd, digits), bytes_text(c.rcv_wnd, digits),
-                   bytes_text(c.unsent_bytes, digits), bytes_text(c.unread_bytes, digits),
-                   std::to_string(c.mss), negotiated_text(c),
+                   bytes_text(c.unsent_bytes(), digits), bytes_text(c.unread_bytes, digits),
+                   std::to_string(c.mss),
+                   to_string(static_cast<shm::CongestionAlgorithm>(c.congestion)),
+                   negotiated_text(c),
                    duration_text(view.now_us - c.opened_us), std::to_string(shard)});
     return table.empty() ? std::string() : table.render();
 }

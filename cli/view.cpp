@@ -157,7 +157,8 @@ const char* to_string(shm::Isolation isolation) {
 }
 
 const char* to_string(shm::CongestionAlgorithm algorithm) {
-    return name_of(algorithm, {"cubic", "reno"});
+    const auto i = static_cast<std::size_t>(algorithm);
+    return i < shm::kCongestionNames.size() ? shm::kCongestionNames[i].data() : "?";
 }
 
 }  // namespace chiru::cli

@@ -472,6 +472,10 @@ int chiru_socket_info(chiru_channel* channel, chiru_socket socket, chiru_info* i
                  .snd_wnd_bytes = asked->snd_wnd,
                  .rcv_wnd_bytes = asked->rcv_wnd,
                  .shard = found.shard,
+                 .delivery_rate = asked->delivery_kbps * std::uint64_t{1000},
+                 .pacing_rate = asked->pacing_kbps * std::uint64_t{1000},
+                 .congestion = asked->congestion,
+                 .ecn = (asked->negotiated & shm::kNegotiatedEcn) != 0 ? 1u : 0u,
                  .reserved = {}};
         return 0;
     });

@@ -33,7 +33,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case UserTimeout: return OptionRange{0, 0x7fff'ffff};
         case ReceiveBuffer: return OptionRange{0, 1u << 30};
         case SendBuffer: return OptionRange{0, 1u << 30};
-        case CongestionControl: return OptionRange{0, 1};
+        case CongestionControl: return OptionRange{0, shm::kCongestionAlgorithms - 1};
         case MaxSegment: return OptionRange{88, 32'767};
         case TypeOfService: return OptionRange{0, 255};
         case TimeToLive: return OptionRange{1, 255};
@@ -112,6 +112,12 @@ void Channel::submit_connect(Socket& socket) {
     submission.op = shm::SubmissionOp::Connect;
     submission.user = std::uint64_t{socket.name.generation} << 32 | socket.name.index;
     submission.connect = {.remote = socket.remote, .local = socket.local, .options = 0};
+    // Needed with the SYN, which asks for ECN or does not; the others are in time afterwards.
+    for (std::uint32_t i = socket.options; i != kNone; i = options_[i].next)
+        if (options_[i].body.option == shm::ConnectionOption::CongestionControl)
+            submission.connect.options =
+                static_cast<std::uint32_t>(options_[i].body.value + 1)
+                << shm::kConnectCongestionShift;
     submit_surely(*lanes_[socket.shard], submission);
 }
 

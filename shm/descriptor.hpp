@@ -33,6 +33,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <type_traits>
 
 namespace chiru::shm {
@@ -86,7 +87,7 @@ enum class SubmissionOp : std::uint8_t {
 struct ConnectBody {
     Endpoint remote;
     Endpoint local;  ///< unspecified address and port 0 leave the choice to the daemon
-    std::uint32_t options = 0;  ///< ConnectionOption bits to start with
+    std::uint32_t options = 0;  ///< ConnectionOption bits to start with, kConnectCongestionShift
 };
 
 /// Slot numbers of one RX arena, as offset / slot_bytes of the Slice that named them.
@@ -114,7 +115,13 @@ enum class ConnectionOption : std::uint32_t {
     TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
 };
 
-enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1 };
+enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2 };
+/// As Linux names them.
+inline constexpr std::array<std::string_view, 3> kCongestionNames{"cubic", "reno", "dctcp"};
+inline constexpr std::uint64_t kCongestionAlgorithms = kCongestionNames.size();
+
+/// The part of ConnectBody::options from this bit on: a CongestionAlgorithm and 1; 0: the default.
+inline constexpr unsigned kConnectCongestionShift = 24;
 
 struct OptionBody {
     ConnectionOption option{};

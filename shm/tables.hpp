@@ -78,6 +78,13 @@ enum NegotiatedOption : std::uint8_t {
     kNegotiatedEcn = 8,
 };
 
+enum class RecoveryState : std::uint8_t {
+    Open = 0,
+    Fast = 1,          ///< ACKs told of losses (RFC 6675, 8985)
+    AfterTimeout = 2,
+    Reduced = 3,       ///< marks told of congestion (RFC 3168); nothing was lost
+};
+
 /// The first part of every connection block; the stack works on these fields themselves. Sequence
 /// numbers are raw 32-bit values. Times are microseconds of the shard's clock (CLOCK_MONOTONIC).
 struct alignas(kCacheLine) ConnectionInfo {
@@ -102,7 +109,7 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint32_t snd_nxt = 0;
     std::uint32_t snd_wnd = 0;  ///< bytes, unscaled
     std::uint32_t snd_wl1 = 0;
-    std::uint32_t snd_wl2 = 0;
+    std::uint32_t ts_recent = 0;  ///< TS.Recent (RFC 7323 §4.3)
     std::uint32_t snd_end = 0;  ///< sequence number after the last byte the client queued
     std::uint32_t rcv_nxt = 0;
     std::uint32_t rcv_wnd = 0;  ///< bytes promised from rcv_nxt on
@@ -120,27 +127,39 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint64_t rx_bytes = 0;  ///< payload delivered in order
     std::uint64_t tx_segments = 0;
     std::uint64_t tx_bytes = 0;  ///< payload sent for the first time
-    std::uint64_t retransmitted_segments = 0;
     std::uint64_t retransmitted_bytes = 0;
-    std::uint64_t out_of_order_segments = 0;
     std::int64_t opened_us = 0;
     std::int64_t last_received_us = 0;
     std::int64_t last_sent_us = 0;
+    std::uint32_t retransmitted_segments = 0;
+    std::uint32_t out_of_order_segments = 0;
     std::uint32_t iss = 0;
     std::uint32_t irs = 0;
     std::uint32_t min_rtt_us = 0;
     std::uint32_t rcv_buffer_bytes = 0;  ///< how far the window may grow
-    std::uint32_t unsent_bytes = 0;
     std::uint16_t peer_mss = 0;
     std::uint16_t timeouts = 0;  ///< in a row, without progress
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
-    std::uint8_t recovery = 0;    ///< 0 open, 1 fast recovery, 2 after a timeout
+    std::uint8_t recovery = 0;    ///< RecoveryState
     std::uint16_t error = 0;      ///< errno of a connection that failed
     std::uint16_t dup_acks = 0;
     std::uint8_t rto_patience = 0;  ///< doublings of the RTO's floor, learnt from early time-outs
-    std::uint8_t reserved1 = 0;
+    std::uint8_t ecn = 0;           ///< the stack's own bits
     std::uint32_t max_snd_wnd = 0;  ///< the largest window the peer ever offered
     std::uint32_t sent_bytes = 0;   ///< acknowledged, and not yet given back to the client
+    std::uint32_t delivery_kbps = 0;    ///< kilobytes a second that arrived lately
+    std::uint32_t pacing_kbps = 0;      ///< kilobytes a second it may send at most; 0: not paced
+    std::uint32_t user_timeout_ms = 0;  ///< 0: the default
+    std::uint16_t keep_idle_s = 0;      ///< 0: the default, as for the interval and the count
+    std::uint16_t keep_interval_s = 0;
+    std::uint8_t keep_count = 0;
+    std::array<std::uint8_t, 3> reserved{};
+
+    /// Queued and never sent.
+    std::uint32_t unsent_bytes() const {
+        const auto left = static_cast<std::int32_t>(snd_end - snd_nxt);
+        return left > 0 && state != TcpState::Closed ? static_cast<std::uint32_t>(left) : 0;
+    }
 };
 static_assert(std::is_trivially_copyable_v<ConnectionInfo>);
 static_assert(offsetof(ConnectionInfo, snd_una) == 64);

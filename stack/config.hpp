@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,12 +32,21 @@ struct RouteConfig {
     IpAddress via;  ///< a neighbour on the interface
 };
 
+/// Explicit congestion notification (RFC 3168).
+enum class EcnPolicy : std::uint8_t {
+    Off,
+    Passive,  ///< agreed to when a peer asks
+    On,       ///< asked for as well
+};
+
 struct InterfaceConfig {
     std::string name;
     std::uint16_t port = 0;
     std::uint16_t vlan = 0;  ///< 802.1Q id; 0: untagged
     std::vector<IpPrefix> addresses;
     std::vector<RouteConfig> routes;
+    std::optional<shm::CongestionAlgorithm> congestion;  ///< unset: TcpConfig's
+    std::optional<EcnPolicy> ecn;                        ///< the same
 };
 
 /// Bucket of the receive hash to shard. Every shard, the steering code and the port's
@@ -59,6 +69,7 @@ struct TcpConfig {
     std::uint32_t receive_buffer_bytes = 1u << 20;  ///< how far a window grows by itself
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
+    EcnPolicy ecn = EcnPolicy::Passive;
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included
     std::uint16_t last_port = 60'999;

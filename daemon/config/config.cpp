@@ -172,6 +172,16 @@ void read_addresses(YamlSection& item, const Config& config, InterfaceConfig& in
     }
 }
 
+auto congestion() {
+    using enum shm::CongestionAlgorithm;
+    return one_of<shm::CongestionAlgorithm>({{"cubic", Cubic}, {"reno", Reno}, {"dctcp", Dctcp}});
+}
+
+auto ecn() {
+    using enum EcnPolicy;
+    return one_of<EcnPolicy>({{"off", Off}, {"passive", Passive}, {"on", On}});
+}
+
 void read_interface(YamlSection item, Config& config) {
     InterfaceConfig interface;
     const auto& others = config.interfaces;
@@ -209,6 +219,10 @@ void read_interface(YamlSection item, Config& config) {
                                    " routes; there may be " +
                                    std::to_string(kMaxConfiguredRoutes));
     for (const YamlItem& route : routes) read_route(YamlSection(route), interface);
+    shm::CongestionAlgorithm algorithm{};
+    if (item.optional("congestion", algorithm, congestion())) interface.congestion = algorithm;
+    EcnPolicy policy{};
+    if (item.optional("ecn", policy, ecn())) interface.ecn = policy;
     item.reject_unknown_keys();
     config.interfaces.push_back(std::move(interface));
 }
@@ -255,9 +269,8 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("retries", tcp.retries, integer(1u, 127u));
     item.optional("receive_buffer", tcp.receive_buffer_bytes, size(16u << 10, 1u << 30));
     item.optional("send_buffer", tcp.send_buffer_bytes, size(16u << 10, 1u << 30));
-    item.optional("congestion", tcp.congestion,
-                  one_of<shm::CongestionAlgorithm>({{"cubic", shm::CongestionAlgorithm::Cubic},
-                                                    {"reno", shm::CongestionAlgorithm::Reno}}));
+    item.optional("congestion", tcp.congestion, congestion());
+    item.optional("ecn", tcp.ecn, ecn());
     item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);
     if (tcp.min_rto > tcp.max_rto)

@@ -71,6 +71,7 @@ int get_status(Socket& socket, int level, int name, void* value, socklen_t* leng
     client::Socket* chiru = socket.chiru();
     if (level == IPPROTO_TCP && chiru != nullptr && socket.phase() == Phase::Live) {
         if (name == TCP_INFO) return get_tcp_info(socket, value, length);
+        if (name == TCP_CONGESTION) return get_congestion(socket, value, length);
         if (name == TCP_MAXSEG) return get_max_segment(socket, value, length);
     }
     int status = 0;

@@ -85,6 +85,13 @@ int store_option(const void* value, std::size_t bytes, void* room, socklen_t* le
     return 0;
 }
 
+int store_congestion(std::uint8_t algorithm, void* value, socklen_t* length) {
+    char text[16] = {};  // TCP_CA_NAME_MAX
+    if (algorithm < shm::kCongestionNames.size())
+        shm::kCongestionNames[algorithm].copy(text, sizeof text - 1);
+    return store_option(text, sizeof text, value, length);
+}
+
 Options::Options() {
     for (const Row& row : kRows) values_[place(row.row)] = row.initial;
 }
@@ -151,10 +158,7 @@ int Options::get(int level, int name, void* value, socklen_t* length) const {
         return store_option(&time, sizeof time, value, length);
     }
     if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
-        const bool reno = congestion_ == static_cast<std::uint8_t>(shm::CongestionAlgorithm::Reno);
-        char text[16] = {};
-        std::strcpy(text, reno ? "reno" : "cubic");
-        return store_option(text, sizeof text, value, length);
+        return store_congestion(congestion_, value, length);
     }
     const Row* row = find_row(level, name);
     if (row == nullptr) return -ENOPROTOOPT;
@@ -174,9 +178,10 @@ int Options::set_timeout(Micros& timeout, const void* value, socklen_t length) {
 int Options::set_congestion(const void* value, socklen_t length) {
     const auto* text = static_cast<const char*>(value);
     const std::string_view name(text, strnlen(text, length));
-    using enum shm::CongestionAlgorithm;
-    if (name != "cubic" && name != "reno") return -ENOENT;
-    congestion_ = static_cast<std::uint8_t>(name == "cubic" ? Cubic : Reno);
+    const auto* known = std::find(std::begin(shm::kCongestionNames),
+                                  std::end(shm::kCongestionNames), name);
+    if (known == std::end(shm::kCongestionNames)) return -ENOENT;
+    congestion_ = static_cast<std::uint8_t>(known - std::begin(shm::kCongestionNames));
     congestion_set_ = true;
     return 0;
 }

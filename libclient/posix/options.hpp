@@ -23,6 +23,8 @@ class Socket;
 
 /// Stores a value as getsockopt() does: cut to the room there is.
 int store_option(const void* value, std::size_t bytes, void* room, socklen_t* length);
+/// The name of a shm::CongestionAlgorithm, as TCP_CONGESTION tells it.
+int store_congestion(std::uint8_t algorithm, void* value, socklen_t* length);
 
 /// Rows of the table in options.cpp.
 enum class OptionRow : std::uint8_t {

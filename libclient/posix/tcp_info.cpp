@@ -3,9 +3,13 @@
 
 #include "shm/tables.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 
-#include <netinet/tcp.h>
+// Not <netinet/tcp.h>: its tcp_info ends where the kernel's of 2007 did.
+#include <linux/tcp.h>
+#include <netinet/in.h>
 
 namespace chiru::posix {
 
@@ -13,19 +17,70 @@ namespace {
 
 /// Linux's numbers of the states, in the order of TcpState.
 std::uint8_t linux_state(shm::TcpState state) {
-    switch (state) {
-        case shm::TcpState::Listen: return TCP_LISTEN;
-        case shm::TcpState::SynSent: return TCP_SYN_SENT;
-        case shm::TcpState::SynReceived: return TCP_SYN_RECV;
-        case shm::TcpState::Established: return TCP_ESTABLISHED;
-        case shm::TcpState::FinWait1: return TCP_FIN_WAIT1;
-        case shm::TcpState::FinWait2: return TCP_FIN_WAIT2;
-        case shm::TcpState::CloseWait: return TCP_CLOSE_WAIT;
-        case shm::TcpState::Closing: return TCP_CLOSING;
-        case shm::TcpState::LastAck: return TCP_LAST_ACK;
-        case shm::TcpState::TimeWait: return TCP_TIME_WAIT;
-        default: return TCP_CLOSE;
+    // Free, Listen, SynSent, SynReceived, Established, FinWait1, FinWait2, CloseWait, Closing,
+    // LastAck, TimeWait, Closed
+    constexpr std::array<std::uint8_t, 12> kNumbers{7, 10, 2, 3, 1, 4, 5, 8, 11, 9, 6, 7};
+    const auto i = static_cast<std::size_t>(state);
+    return i < kNumbers.size() ? kNumbers[i] : kNumbers[0];
+}
+
+std::uint8_t linux_recovery(std::uint8_t state) {
+    switch (static_cast<shm::RecoveryState>(state)) {
+        case shm::RecoveryState::Open: return TCP_CA_Open;
+        case shm::RecoveryState::Fast: return TCP_CA_Recovery;
+        case shm::RecoveryState::AfterTimeout: return TCP_CA_Loss;
+        case shm::RecoveryState::Reduced: return TCP_CA_CWR;
     }
+    return TCP_CA_Open;
+}
+
+std::uint8_t linux_options(std::uint8_t negotiated) {
+    unsigned options = 0;
+    if ((negotiated & shm::kNegotiatedTimestamps) != 0) options |= TCPI_OPT_TIMESTAMPS;
+    if ((negotiated & shm::kNegotiatedSack) != 0) options |= TCPI_OPT_SACK;
+    if ((negotiated & shm::kNegotiatedWindowScale) != 0) options |= TCPI_OPT_WSCALE;
+    if ((negotiated & shm::kNegotiatedEcn) != 0) options |= TCPI_OPT_ECN;
+    return static_cast<std::uint8_t>(options);
+}
+
+std::uint32_t low(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
+
+tcp_info told_of(const shm::ConnectionInfo& info) {
+    const std::uint32_t mss = info.mss == 0 ? 1 : info.mss;
+    tcp_info told{};
+    told.tcpi_state = linux_state(info.state);
+    told.tcpi_ca_state = linux_recovery(info.recovery);
+    told.tcpi_retransmits = static_cast<std::uint8_t>(std::min<std::uint16_t>(info.timeouts, 255));
+    told.tcpi_backoff = told.tcpi_retransmits;
+    told.tcpi_options = linux_options(info.negotiated);
+    told.tcpi_snd_wscale = info.snd_shift & 15;
+    told.tcpi_rcv_wscale = info.rcv_shift & 15;
+    told.tcpi_rto = info.rto_us;
+    told.tcpi_snd_mss = info.mss;
+    told.tcpi_rcv_mss = info.mss;
+    told.tcpi_unacked = (info.snd_nxt - info.snd_una + mss - 1) / mss;
+    told.tcpi_rtt = info.srtt_us;
+    told.tcpi_rttvar = info.rttvar_us;
+    told.tcpi_snd_ssthresh = info.ssthresh_bytes / mss;
+    told.tcpi_snd_cwnd = info.cwnd_bytes / mss;
+    told.tcpi_advmss = info.mss;
+    told.tcpi_rcv_space = info.rcv_buffer_bytes;
+    told.tcpi_total_retrans = info.retransmitted_segments;
+    told.tcpi_pacing_rate = info.pacing_kbps == 0 ? ~std::uint64_t{0}
+                                                  : std::uint64_t{info.pacing_kbps} * 1000;
+    told.tcpi_max_pacing_rate = ~std::uint64_t{0};
+    told.tcpi_bytes_received = info.rx_bytes;
+    told.tcpi_bytes_acked = info.tx_bytes - (info.snd_nxt - info.snd_una);
+    told.tcpi_segs_out = low(info.tx_segments);
+    told.tcpi_segs_in = low(info.rx_segments);
+    told.tcpi_notsent_bytes = info.unsent_bytes();
+    told.tcpi_min_rtt = info.min_rtt_us;
+    told.tcpi_delivery_rate = std::uint64_t{info.delivery_kbps} * 1000;
+    told.tcpi_bytes_sent = info.tx_bytes + info.retransmitted_bytes;
+    told.tcpi_bytes_retrans = info.retransmitted_bytes;
+    told.tcpi_rcv_ooopack = info.out_of_order_segments;
+    told.tcpi_snd_wnd = info.snd_wnd;
+    return told;
 }
 
 }  // namespace
@@ -33,23 +88,15 @@ std::uint8_t linux_state(shm::TcpState state) {
 int get_tcp_info(Socket& socket, void* value, socklen_t* length) {
     const auto info = socket.channel().info(*socket.chiru());
     tcp_info told{};
-    told.tcpi_state = TCP_CLOSE;
-    if (info) {
-        const std::uint32_t mss = info->mss == 0 ? 1 : info->mss;
-        told.tcpi_state = linux_state(info->state);
-        told.tcpi_rto = info->rto_us;
-        told.tcpi_snd_mss = info->mss;
-        told.tcpi_rcv_mss = info->mss;
-        told.tcpi_unacked = (info->snd_nxt - info->snd_una + mss - 1) / mss;
-        told.tcpi_rtt = info->srtt_us;
-        told.tcpi_rttvar = info->rttvar_us;
-        told.tcpi_snd_ssthresh = info->ssthresh_bytes / mss;
-        told.tcpi_snd_cwnd = info->cwnd_bytes / mss;
-        told.tcpi_advmss = info->mss;
-        told.tcpi_rcv_space = info->rcv_buffer_bytes;
-        told.tcpi_total_retrans = static_cast<std::uint32_t>(info->retransmitted_segments);
-    }
+    told.tcpi_state = linux_state(shm::TcpState::Closed);
+    if (info) told = told_of(*info);
     return store_option(&told, sizeof told, value, length);
+}
+
+int get_congestion(Socket& socket, void* value, socklen_t* length) {
+    const auto info = socket.channel().info(*socket.chiru());
+    if (!info) return socket.options().get(IPPROTO_TCP, TCP_CONGESTION, value, length);
+    return store_congestion(info->congestion, value, length);
 }
 
 int get_max_segment(Socket& socket, void* value, socklen_t* length) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TCP_INFO and TCP_MAXSEG from the stack's own record of a connection.
+// TCP_INFO, TCP_CONGESTION and TCP_MAXSEG from the stack's own record of a connection.
 #pragma once
 
 #include "libclient/posix/socket.hpp"
@@ -9,8 +9,9 @@
 
 namespace chiru::posix {
 
-/// Both: 0 or a negative errno value, as getsockopt().
+/// All: 0 or a negative errno value, as getsockopt().
 int get_tcp_info(Socket& socket, void* value, socklen_t* length);
+int get_congestion(Socket& socket, void* value, socklen_t* length);
 int get_max_segment(Socket& socket, void* value, socklen_t* length);
 
 }  // namespace chiru::posix

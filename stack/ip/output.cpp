@@ -20,7 +20,7 @@ void Network::fill_path(Path& path, const NextHop& hop, const IpAddress& remote,
     path.mtu = path_mtus_.limit(remote, interface.info.mtu, now);
     path.local = 0;
     path.offload_l4 = (interface.offloads & shm::kOffloadTxL4Checksum) != 0 ? 1 : 0;
-    path.tso_bytes = interface.tso_bytes;
+    path.tso_bytes = static_cast<std::uint16_t>(std::min(interface.tso_bytes, 65'535u));
 }
 
 void Network::fill_local_path(Path& path) const {

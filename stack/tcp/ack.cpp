@@ -11,21 +11,16 @@ namespace chiru::tcp {
 
 using shm::Counter;
 
-namespace {
-
-std::uint32_t low_us(Instant now) {
-    return static_cast<std::uint32_t>(now.time_since_epoch().count());
-}
-
-}  // namespace
-
 void Machine::process_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     AckReport report;
     report.now = a.now;
     report.in_flight_bytes = c.pipe_bytes();
     report.cwnd_limited = c.has(kCwndLimited);
+    report.echoed = seg.has(wire::kEce) && c.negotiated(shm::kNegotiatedEcn);
+    if (report.echoed) count(Counter::TcpEchoesReceived);
 
+    const std::uint32_t sacked_before = c.sacked_bytes;
     const std::uint32_t window_before = c.info.snd_wnd;
     const Seq una_before = c.snd_una();
     update_window(c, seg, a.self);
@@ -40,11 +35,13 @@ void Machine::process_ack(Connection& c, Arrival& a) {
         reclaim(c, a.self);
         lower_.confirm(c.path, a.now);
     }
+    report.delivered_bytes = report.acked_bytes + c.sacked_bytes - sacked_before;
     // RFC 5681 §2: a duplicate ACK says the same again, while something is outstanding.
     const bool duplicate = seg.ack == una_before && c.outstanding_bytes() > 0 && seg.text.empty() &&
                            !seg.has(wire::kFin) && window_before == c.info.snd_wnd;
     report.smoothed_rtt = Micros(c.info.srtt_us);
-    if (report.acked_bytes > 0 || report.sacked_bytes > 0 || report.needless_repeat || duplicate)
+    if (report.acked_bytes > 0 || report.sacked_bytes > 0 || report.needless_repeat ||
+        report.echoed || duplicate)
         recover(c, report, duplicate, seg);
     if (report.acked_bytes > 0) {
         arm_retransmit(c, a.now);
@@ -59,14 +56,13 @@ void Machine::process_ack(Connection& c, Arrival& a) {
 // one that was overtaken does not.
 void Machine::update_window(Connection& c, const Segment& seg, Index self) {
     if (seg.ack < c.snd_una()) return;
-    const Seq wl1(c.info.snd_wl1), wl2(c.info.snd_wl2);
-    if (!(wl1 < seg.seq || (wl1 == seg.seq && wl2 <= seg.ack))) return;
+    // No SND.WL2: it never lies above SND.UNA, which seg.ack has passed by now.
+    if (Seq(c.info.snd_wl1) > seg.seq) return;
     const std::uint32_t wnd = seg.wnd << c.info.snd_shift;
     const bool opened = wnd > c.info.snd_wnd;
     c.info.snd_wnd = wnd;
     c.info.max_snd_wnd = std::max(c.info.max_snd_wnd, wnd);
     c.info.snd_wl1 = seg.seq.raw();
-    c.info.snd_wl2 = seg.ack.raw();
     // A persist timer that runs is no longer needed, or belongs to the new window.
     if (opened && c.flight_head == kNil) {
         c.retransmit_at = kNever;

@@ -72,12 +72,34 @@ enum EventFlag : std::uint8_t {
     kEventClosed = 8,
 };
 
+/// What either end remembers of marks (RFC 3168 §6.1, RFC 8257 §3).
+enum EcnFlag : std::uint8_t {
+    kEcnAsk = 1,     ///< our SYN asks for it
+    kEcnEcho = 2,    ///< ACKs carry ECE: until the peer says CWR, or with DCTCP as DCTCP.CE says
+    kEcnOweCwr = 4,  ///< the next new text carries CWR
+};
+
 struct SackBlock {
     Seq first;
     Seq end;  ///< one past the last
 };
 
 inline constexpr std::size_t kSackBlocks = 3;  ///< beside timestamps no more than three fit
+
+/// Bytes the network delivered, for what the state of recovery asks: outside of one, how many a
+/// round trip carries; in Fast and Reduced, how many may follow them (RFC 9937).
+union Delivery {
+    struct {
+        std::uint32_t first;     ///< SND.UNA when the round began
+        std::uint32_t end;       ///< SND.NXT then: acknowledging it ends the round
+        std::uint32_t began_us;  ///< 0: no round
+    } round{};
+    struct {
+        std::uint32_t flight;     ///< RecoverFS
+        std::uint32_t delivered;  ///< prr_delivered
+        std::uint32_t sent;       ///< prr_out
+    } reduction;
+};
 
 inline constexpr std::uint16_t kNobody = 0xffff;  ///< no session, no channel
 
@@ -111,7 +133,6 @@ struct alignas(kCacheLine) Connection {
     Index reassembly_head = kNil;  ///< behind a gap
     Index reassembly_tail = kNil;
     Seq last_ack_sent;               ///< RCV.NXT as the peer knows it
-    std::uint32_t ts_recent = 0;     ///< TS.Recent (RFC 7323 §4.3)
     std::uint32_t ts_offset = 0;     ///< added to our clock
     std::uint16_t session = kNobody;  ///< SessionIndex
     std::uint16_t listener = kNobody;
@@ -123,8 +144,8 @@ struct alignas(kCacheLine) Connection {
     CongestionState congestion;
     Path path;
     IpOptions ip;
-    std::uint8_t keep_count = 0;   ///< 0: the default
     std::uint8_t keep_probes = 0;  ///< sent without an answer
+    std::uint8_t spurious = 0;     ///< SpuriousTest: was the time-out one? (RFC 5682)
     std::uint32_t sacked_bytes = 0;
     std::uint32_t lost_bytes = 0;     ///< thought lost, and not yet sent again
     Index retransmit_hint = kNil;     ///< no lost flight lies before this one; nil: from the head
@@ -135,11 +156,11 @@ struct alignas(kCacheLine) Connection {
     std::uint32_t undo_cwnd = 0;      ///< cwnd before that; 0: nothing to undo
     Seq small_end;                    ///< end of the last segment shorter than the MSS
     Seq peer_fin;                     ///< if kPeerFinKnown
-    SackBlock dsack;                  ///< if kDsackOwed
-    std::array<SackBlock, kSackBlocks> sack{};  ///< the first sack_count are to be sent
-    std::uint32_t user_timeout_ms = 0;  ///< 0: the default
-    std::uint16_t keep_idle_s = 0;      ///< 0: the default, as for the interval
-    std::uint16_t keep_interval_s = 0;
+    /// The first sack_count are to be sent. With kDsackOwed the last is the duplicate's.
+    std::array<SackBlock, kSackBlocks> sack{};
+    Delivery delivery;
+    Index extra = kNil;               ///< the record for what few connections need
+    std::array<std::uint32_t, 2> spare{};
 
     Seq snd_una() const { return Seq(info.snd_una); }
     Seq snd_nxt() const { return Seq(info.snd_nxt); }
@@ -150,6 +171,24 @@ struct alignas(kCacheLine) Connection {
     void set(std::uint32_t flag) { info.flags |= flag; }
     void clear(std::uint32_t flag) { info.flags &= ~flag; }
     bool negotiated(shm::NegotiatedOption option) const { return (info.negotiated & option) != 0; }
+
+    shm::RecoveryState recovery() const {
+        return static_cast<shm::RecoveryState>(info.recovery);
+    }
+    void enter(shm::RecoveryState state) { info.recovery = static_cast<std::uint8_t>(state); }
+    /// Is text thought lost, or was it a moment ago?
+    bool recovering() const {
+        return recovery() == shm::RecoveryState::Fast ||
+               recovery() == shm::RecoveryState::AfterTimeout;
+    }
+    /// Does the window shrink by what is delivered? (RFC 9937)
+    bool reducing() const {
+        return recovery() == shm::RecoveryState::Fast ||
+               recovery() == shm::RecoveryState::Reduced;
+    }
+    bool has_ecn(std::uint8_t flag) const { return (info.ecn & flag) != 0; }
+    void set_ecn(std::uint8_t flag) { info.ecn |= flag; }
+    void clear_ecn(std::uint8_t flag) { info.ecn &= static_cast<std::uint8_t>(~flag); }
 
     std::uint32_t outstanding_bytes() const { return info.snd_nxt - info.snd_una; }
     /// Queued and never sent.
@@ -173,6 +212,11 @@ inline std::uint32_t Connection::pipe_bytes() const {
     // Without SACK each duplicate ACK tells that some segment left the network (RFC 6582 §3.2).
     const std::uint32_t left = info.dup_acks * info.mss;
     return pipe > left ? pipe - left : 0;
+}
+
+/// The clock as records keep it.
+inline std::uint32_t low_us(Instant now) {
+    return static_cast<std::uint32_t>(now.time_since_epoch().count());
 }
 
 constexpr bool may_send(TcpState s) {

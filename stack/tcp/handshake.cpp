@@ -40,6 +40,7 @@ void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
     c.info.rcv_shift = shift_for(c.info.rcv_buffer_bytes);
     c.info.rcv_wnd = std::min(kFirstWindow, c.info.rcv_buffer_bytes);
     c.info.mss = path.mtu - header_bytes(c);
+    choose_congestion(c, choice(path.interface).congestion);
 }
 
 // Takes the peer's SYN: its sequence number and its options.
@@ -53,7 +54,7 @@ void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
     std::uint8_t agreed = 0;
     if (seg.has_timestamps) {
         agreed |= shm::kNegotiatedTimestamps;
-        c.ts_recent = seg.ts_value;
+        c.info.ts_recent = seg.ts_value;
     }
     if (seg.sack_permitted) agreed |= shm::kNegotiatedSack;
     if (seg.has_shift) {
@@ -63,12 +64,12 @@ void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
         c.info.rcv_shift = 0;
     }
     c.info.negotiated = agreed;
+    negotiate_ecn(c, seg);
     const std::uint32_t options = seg.has_timestamps ? 12 : 0;
     c.info.mss = std::min(peer_mss, c.path.mtu - header_bytes(c)) - options;
     c.info.cwnd_bytes = initial_window(c.info.mss);
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd;  // never scaled in a SYN
     c.info.snd_wl1 = seg.seq.raw();
-    c.info.snd_wl2 = seg.ack.raw();
     c.info.last_received_us = now.time_since_epoch().count();
 }
 
@@ -147,7 +148,6 @@ Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     }
     c.info.snd_una = seg.ack.raw();
     c.info.snd_wl1 = seg.seq.raw();
-    c.info.snd_wl2 = seg.ack.raw();
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd << c.info.snd_shift;
     established(c, a.self, a.now);
     return kContinue;
@@ -178,7 +178,7 @@ void Machine::established(Connection& c, Index self, Instant now) {
 bool Machine::recycles(const Connection& c, const Segment& seg) const {
     if (c.info.state != TcpState::TimeWait || !seg.has(kSyn) || seg.has(kAck | kRst)) return false;
     if (seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps)) {
-        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.ts_recent);
+        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.info.ts_recent);
         if (newer != 0) return newer > 0;
     }
     return seg.seq > c.rcv_nxt();

@@ -48,12 +48,12 @@ Counter Machine::segment_arrives(Connection& c, Arrival& a) {
 Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     Segment& seg = a.seg;
     if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps && !seg.has(kRst)) {
-        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.ts_recent);
+        const auto newer = static_cast<std::int32_t>(seg.ts_value - c.info.ts_recent);
         if (newer < 0 && !a.long_idle) {  // RFC 7323 §5.3, R1
             owe_ack(c, a.self);
             return Counter::InPaws;
         }
-        if (newer >= 0 && seg.seq <= c.last_ack_sent) c.ts_recent = seg.ts_value;  // §4.3 (2)
+        if (newer >= 0 && seg.seq <= c.last_ack_sent) c.info.ts_recent = seg.ts_value;  // §4.3 (2)
     }
     // Both ends opened at once (§3.5, figure 8): the peer's SYN comes again, with the ACK of ours.
     if (c.info.state == TcpState::SynReceived && !c.has(kPassive) && seg.has(kSyn) &&
@@ -83,10 +83,8 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     if (c.info.state == TcpState::TimeWait && seg.has(kFin))
         c.life_at = a.now + config_.tcp.time_wait;
     const bool old = seg.length() > 0 && seg.end() <= c.rcv_nxt();
-    if (old && !seg.text.empty()) {
-        c.set(kDsackOwed);
-        c.dsack = {seg.seq, seg.seq + static_cast<std::uint32_t>(seg.text.size())};
-    }
+    if (old && !seg.text.empty())
+        owe_dsack(c, {seg.seq, seg.seq + static_cast<std::uint32_t>(seg.text.size())});
     return old ? Counter::InDuplicate : Counter::InOutsideWindow;
 }
 

@@ -65,6 +65,9 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
     std::fill_n(tables_.ports, 65'536, kNil);
     listener_ids_.fill(kNil);
     ending_.reserve(shm::kMaxSessions);
+    for (const InterfaceConfig& interface : config.interfaces)
+        choices_.push_back({interface.congestion.value_or(config.tcp.congestion),
+                            interface.ecn.value_or(config.tcp.ecn)});
     // Of its share of the arena a stack pins at most seven eighths: devices need the rest to
     // receive into, and ARP and ACKs with it.
     slot_limit_ = config.rx_slots / std::max(config.shard_count, 1u) / 8 * 7;
@@ -95,8 +98,6 @@ Index Machine::open_block(const Tuple& tuple, Instant now) {
     c.info.remote_port = tuple.remote_port;
     c.info.channel = kNobody;
     c.info.opened_us = c.info.last_received_us = now.time_since_epoch().count();
-    c.info.congestion = static_cast<std::uint8_t>(config_.tcp.congestion);
-    if (config_.tcp.congestion == shm::CongestionAlgorithm::Reno) c.congestion = Reno{};
     demux_.insert(self, hash_of(tuple));
     published_.connections_high = connections_.high();
     published_.connections_live = connections_.used();
@@ -309,7 +310,6 @@ bool Machine::connection_info(SessionIndex session, shm::ConnectionId name,
         c.session != session)
         return false;
     info = c.info;
-    info.unsent_bytes = c.unsent_bytes();
     return true;
 }
 

@@ -6,8 +6,10 @@
 //   machine.cpp      blocks: made, found, ended        arrival.cpp     a segment meets its owner
 //   handshake.cpp    LISTEN, SYN-SENT, SYN-RECEIVED    input.cpp       the eight steps
 //   ack.cpp          the fifth step                    receive.cpp     the seventh and eighth
-//   recovery.cpp     what was lost, how fast to go     output.cpp      what goes out, and when
-//   timers.cpp       time-outs                         user_calls.cpp  submissions
+//   recovery.cpp     what was lost                     undo.cpp        what was not, after all
+//   congestion.cpp   how fast to go                    ecn.cpp         marks
+//   output.cpp       what goes out, and when           timers.cpp      time-outs
+//   user_calls.cpp   submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
 //
@@ -65,6 +67,14 @@ struct Reply {
     std::uint8_t option_bytes = 0;
     std::uint16_t window = 0;
     std::array<std::byte, kSynOptionBytes> options{};
+};
+
+/// An ACK that must tell of marks what it would not tell later (RFC 8257 §3.2).
+struct MarkEdge {
+    Index connection = kNil;
+    std::uint32_t generation = 0;
+    Seq ack;
+    bool marked = false;
 };
 
 /// A Connect that failed before there was a block.
@@ -166,6 +176,20 @@ public:
     std::size_t complete(ChannelIndex channel, std::span<shm::Completion> completions);
 
 private:
+    /// Waiting: a timer of the connection looks again.
+    enum class Outcome : std::uint8_t { Done, More, NoFrame, Waiting, Parked, Gone };
+    struct Sink {
+        std::span<TxFrame> frames;
+        std::size_t used = 0;
+        Instant now;
+        bool full() const { return used == frames.size(); }
+    };
+    struct Payload {
+        Index record = kNil;
+        std::uint32_t offset = 0;
+        std::uint32_t length = 0;
+    };
+
     // machine.cpp
     void count(shm::Counter counter, std::uint64_t n = 1) { counters_.add(counter, n); }
     std::uint64_t hash_of(const Tuple& tuple) const { return tuple_hash(hash_key_, tuple); }
@@ -245,17 +269,35 @@ private:
 
     // recovery.cpp
     void recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg);
+    void recover_fast(Connection& c, Instant now, std::uint32_t just_delivered);
+    void enter_recovery(Connection& c, shm::RecoveryState state, const LossReport& report,
+                        std::uint32_t just_delivered);
+    void leave_recovery(Connection& c);
     bool detect_by_time(Connection& c, Instant now);
     bool detect_by_duplicates(Connection& c, bool duplicate);
-    void enter_recovery(Connection& c, Instant now, std::uint32_t in_flight, bool timeout);
+    void note_rack(Connection& c, const Flight& flight, Instant now);
+    void arm_retransmit(Connection& c, Instant now);
+
+    // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
     void undo(Connection& c);
     void learn_patience(Connection& c);
     bool wait_as_others(Connection& c, Instant now);
-    void congestion_ack(Connection& c, const AckReport& report);
+
+    // congestion.cpp
+    void choose_congestion(Connection& c, shm::CongestionAlgorithm algorithm);
+    void congestion_ack(Connection& c, const AckReport& report, bool more_lost);
     void congestion_loss(Connection& c, const LossReport& report);
-    void note_rack(Connection& c, const Flight& flight, Instant now);
-    void arm_retransmit(Connection& c, Instant now);
+    void pay_out(Connection& c, const AckReport& report, bool more_lost);
+    void measure_delivery(Connection& c, const AckReport& report);
+
+    // ecn.cpp
+    void ask_ecn(Connection& c);
+    void negotiate_ecn(Connection& c, const Segment& seg);
+    void take_mark(Connection& c, const Arrival& a);
+    void add_edge(const Connection& c, Index self, bool marked);
+    std::uint8_t ecn_flags(Connection& c, bool new_text);
+    void emit_edges(Sink& out);
 
     // receive.cpp
     Verdict take_text(Connection& c, Arrival& a);
@@ -265,29 +307,17 @@ private:
     void charge_slot(const Connection& c);
     void accept_bytes(Connection& c, std::uint32_t bytes);
     void fill_gaps(Connection& c);
+    void owe_dsack(Connection& c, const SackBlock& duplicate);
     void note_sack(Connection& c, Seq first, Seq end);
     void trim_sack(Connection& c);
     void schedule_ack(Connection& c, Arrival& a, std::uint32_t bytes);
     void check_fin(Connection& c, Arrival& a);
     void take_fin(Connection& c, Index self, Instant now);
     std::uint32_t wanted_window(const Connection& c) const;
-    std::uint16_t window_to_send(Connection& c);
+    std::uint16_t window_to_send(Connection& c, Seq ack);
     void window_opened(Connection& c, Index self);
 
     // output.cpp
-    /// Waiting: a timer of the connection looks again.
-    enum class Outcome : std::uint8_t { Done, More, NoFrame, Waiting, Parked, Gone };
-    struct Sink {
-        std::span<TxFrame> frames;
-        std::size_t used = 0;
-        Instant now;
-        bool full() const { return used == frames.size(); }
-    };
-    struct Payload {
-        Index record = kNil;
-        std::uint32_t offset = 0;
-        std::uint32_t length = 0;
-    };
     Outcome emit(Connection& c, Index self, Sink& out);
     Outcome emit_syn(Connection& c, Index self, Sink& out);
     Outcome emit_reset(Connection& c, Index self, Sink& out);
@@ -300,8 +330,9 @@ private:
     void emit_reply(const Reply& reply, Sink& out);
     void wake_replies(std::uint32_t neighbor, bool reachable);
     std::uint32_t next_length(Connection& c, Instant now);
+    /// `edge`: an ACK of what it names, not of all.
     Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
-                  const Payload& payload);
+                  const Payload& payload, const MarkEdge* edge = nullptr);
     void restart_after_idle(Connection& c, Instant now);
     std::uint32_t fit_slices(const Payload& payload, std::uint32_t mss) const;
     void place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena);
@@ -366,7 +397,18 @@ private:
         return session != kNobody && sessions_[session].attached;
     }
 
+    /// What the operator chose for an interface.
+    struct Choice {
+        shm::CongestionAlgorithm congestion;
+        EcnPolicy ecn;
+    };
+    Choice choice(std::uint16_t interface) const {
+        return interface < choices_.size() ? choices_[interface]
+                                           : Choice{config_.tcp.congestion, config_.tcp.ecn};
+    }
+
     StackConfig config_;
+    std::vector<Choice> choices_;  ///< by interface
     SipKey hash_key_;
     Tables tables_;
     Pool<Connection, &Connection::output_next> connections_;
@@ -408,6 +450,10 @@ private:
     static constexpr std::size_t kWaitingReplies = 32;
     std::array<WaitingReply, kWaitingReplies> waiting_replies_;
     std::size_t next_waiting_ = 0;
+
+    static constexpr std::size_t kEdges = 64;
+    std::array<MarkEdge, kEdges> edges_;
+    std::size_t edge_count_ = 0;
 
     static constexpr std::size_t kSlotBatch = 64;
     std::array<shm::Slice, kSlotBatch> free_slots_;

@@ -38,10 +38,6 @@ constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
 constexpr std::int64_t kIdleRestartUs = 1'000'000;
 
-std::uint32_t low_us(Instant now) {
-    return static_cast<std::uint32_t>(now.time_since_epoch().count());
-}
-
 }  // namespace
 
 std::size_t Machine::transmit(std::span<TxFrame> frames, Instant now) {
@@ -52,6 +48,7 @@ std::size_t Machine::transmit(std::span<TxFrame> frames, Instant now) {
         reply_first_ = (reply_first_ + 1) % kReplies;
         --reply_count_;
     }
+    emit_edges(out);
     while (!output_.empty() && !out.full()) {
         const Index self = output_.head;
         Connection& c = connections_[self];
@@ -96,7 +93,9 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
 Machine::Outcome Machine::emit_syn(Connection& c, Index self, Sink& out) {
     if (out.full()) return Outcome::NoFrame;
     const bool answer = c.info.state == TcpState::SynReceived;
-    const std::uint8_t flags = answer ? kSyn | kAck : kSyn;
+    std::uint8_t flags = answer ? kSyn | kAck : kSyn;
+    if (answer ? c.negotiated(shm::kNegotiatedEcn) : c.has_ecn(kEcnAsk))
+        flags |= answer ? wire::kEce : wire::kEce | wire::kCwr;
     const Outcome o = build(c, self, out, Seq(c.info.iss), flags, {});
     if (o != Outcome::Done) return o;
     c.clear(kOweSyn | kOweAck);
@@ -127,7 +126,7 @@ Machine::Outcome Machine::emit_lost(Connection& c, Index self, Sink& out, bool& 
     if (i == kNil) return Outcome::Done;
     const Outcome o = repeat(c, self, i, out);
     if (o != Outcome::Done) return o;
-    if (c.info.recovery == 1) count(Counter::TcpFastRetransmits);
+    if (c.recovery() == shm::RecoveryState::Fast) count(Counter::TcpFastRetransmits);
     c.clear(kForceOne);
     if (c.retransmit_at == kNever || c.has(kTailArmed)) arm_retransmit(c, out.now);
     sent = true;
@@ -153,6 +152,7 @@ Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& 
     f.sent_us = low_us(out.now);
     ++c.info.retransmitted_segments;
     c.info.retransmitted_bytes += f.text_bytes();
+    if (c.reducing()) c.delivery.reduction.sent += f.length;
     count(Counter::TcpRetransmits);
     return Outcome::Done;
 }
@@ -176,7 +176,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
     else c.clear(kCwndLimited);
 
     if (length >= mss) {
-        const std::uint32_t most = std::max(c.path.tso_bytes, mss);
+        // A port that cuts segments would set CWR on each of them.
+        const bool single = c.has_ecn(kEcnOweCwr);
+        const std::uint32_t most = single ? mss : std::max(std::uint32_t{c.path.tso_bytes}, mss);
         if (length >= most) return most / mss * mss;
         const bool tail = length == unsent && !c.has(kCork | kMoreToCome);
         if (length % mss != 0 && tail && (c.has(kNoDelay | kFinQueued))) return length;
@@ -224,6 +226,9 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     const Outcome o = build(c, self, out, c.snd_nxt(), flags, payload);
     if (o != Outcome::Done) return o;
     const bool with_fin = (flags & kFin) != 0;
+    if (c.reducing()) c.delivery.reduction.sent += payload.length;
+    else if (c.flight_head == kNil)
+        c.delivery.round = {c.info.snd_nxt, c.info.snd_nxt + payload.length, low_us(out.now) | 1};
     send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
     if (with_fin) c.set(kFinSent);
     if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
@@ -283,7 +288,7 @@ static SynOptions syn_options(const Connection& c, bool answer, std::uint32_t st
     o.sack = takes(shm::kNegotiatedSack);
     o.timestamps = takes(shm::kNegotiatedTimestamps);
     o.stamp = stamp;
-    o.echo = answer ? c.ts_recent : 0;
+    o.echo = answer ? c.info.ts_recent : 0;
     return o;
 }
 
@@ -291,7 +296,7 @@ static void write_options(OptionWriter& w, const Connection& c, std::uint32_t st
     if (c.negotiated(shm::kNegotiatedTimestamps)) {
         w.word(0x0101'080au);
         w.word(stamp);
-        w.word(c.ts_recent);
+        w.word(c.info.ts_recent);
     }
     if (!blocks || !c.negotiated(shm::kNegotiatedSack)) return;
     const bool dsack = c.has(kDsackOwed);
@@ -305,13 +310,13 @@ static void write_options(OptionWriter& w, const Connection& c, std::uint32_t st
         w.word(b.first.raw());
         w.word(b.end.raw());
     };
-    if (dsack) block(c.dsack);  // RFC 2883 §4: the duplicate is reported first
+    if (dsack) block(c.sack.back());  // RFC 2883 §4: the duplicate is reported first
     for (std::size_t i = 0; i < c.sack_count; ++i) block(c.sack[i]);
 }
 
 // The one function that makes a connection's segments.
 Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
-                                const Payload& payload) {
+                                const Payload& payload, const MarkEdge* edge) {
     std::array<std::byte, kMaxOptionBytes> options;
     OptionWriter writer(options.data());
     const std::uint32_t stamp = timestamp(c, out.now);
@@ -333,18 +338,26 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
         frame.flags = kTxSegment;
         frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
     }
+    IpOptions ip = c.ip;
+    const bool ecn = c.negotiated(shm::kNegotiatedEcn) && !syn && edge == nullptr;
+    // Neither what is sent again nor what carries no text may be marked (RFC 3168 §6.1.4, §6.1.5).
+    const bool new_text = payload.length > 0 && seq == c.snd_nxt();
+    if (ecn && new_text) ip.tos |= wire::kEcnCapable;
     const BeginResult begun = lower_.begin(frame, c.path, c.info.local_address,
-                                           c.info.remote_address, kProtocolTcp, l4_bytes, c.ip,
+                                           c.info.remote_address, kProtocolTcp, l4_bytes, ip,
                                            out.now);
     if (begun != BeginResult::Ready) return undeliverable(c, self, begun, out.now);
 
+    if (ecn && (flags & kRst) == 0) flags |= ecn_flags(c, new_text);
+    const Seq ack = edge != nullptr ? edge->ack : c.rcv_nxt();
     const std::uint16_t window =
-        syn ? static_cast<std::uint16_t>(std::min(c.info.rcv_wnd, 65'535u)) : window_to_send(c);
+        syn ? static_cast<std::uint16_t>(std::min(c.info.rcv_wnd, 65'535u))
+            : window_to_send(c, ack);
     wire::TcpHeader header{};
     header.source_port = c.info.local_port;
     header.destination_port = c.info.remote_port;
     header.sequence = seq.raw();
-    header.acknowledgment = (flags & kAck) != 0 ? c.info.rcv_nxt : 0;
+    header.acknowledgment = (flags & kAck) != 0 ? ack.raw() : 0;
     header.data_offset = static_cast<std::uint8_t>(header_bytes / 4 << 4);
     header.flags = flags;
     header.window = window;
@@ -362,7 +375,8 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     c.info.last_sent_us = out.now.time_since_epoch().count();
     if ((flags & kAck) != 0) {
         // Beside text the SACK blocks were not told.
-        c.last_ack_sent = c.rcv_nxt();
+        c.last_ack_sent = ack;
+        if (edge != nullptr) return Outcome::Done;  // the rest is owed still
         c.clear(kOweAck | kDsackOwed);
         c.ack_at = kNever;
     }

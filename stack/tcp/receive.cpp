@@ -29,6 +29,7 @@ constexpr std::uint32_t kMaxUnownedSlots = 16;
 Verdict Machine::take_text(Connection& c, Arrival& a) {
     Segment& seg = a.seg;
     if (seg.text.empty()) return kContinue;
+    if (c.negotiated(shm::kNegotiatedEcn)) take_mark(c, a);
     if (!may_receive(c.info.state)) return kContinue;  // "this should not occur": after a FIN
     if (c.has(kClientGone)) {
         // RFC 1122 §4.2.2.13: nobody will read it, and the peer shall know that.
@@ -37,8 +38,8 @@ Verdict Machine::take_text(Connection& c, Arrival& a) {
     }
     if (seg.seq < c.rcv_nxt()) {
         const auto known = static_cast<std::uint32_t>(c.rcv_nxt() - seg.seq);
-        c.set(kDsackOwed);
-        c.dsack = {seg.seq, seg.seq + std::min(known, static_cast<std::uint32_t>(seg.text.size()))};
+        owe_dsack(c, {seg.seq,
+                      seg.seq + std::min(known, static_cast<std::uint32_t>(seg.text.size()))});
         if (known >= seg.text.size()) {  // a FIN alone is new
             seg.trim_front(static_cast<std::uint32_t>(seg.text.size()));
             owe_ack(c, a.self);
@@ -133,8 +134,7 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
     const Seq end = seg.seq + static_cast<std::uint32_t>(seg.text.size());
     const ReceiveQueue::Gap gap = rx_.find_gap(c, seg.seq, end);
     if (gap.empty()) {
-        c.set(kDsackOwed);
-        c.dsack = {seg.seq, end};
+        owe_dsack(c, {seg.seq, end});
         return Counter::InDuplicate;
     }
     if (c.reassembly_slots >= kMaxReassemblySlots || !may_hold_slot(c, false)) {
@@ -152,9 +152,18 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
     return kContinue;
 }
 
+// The duplicate is told once, and takes the place of the block told longest ago.
+void Machine::owe_dsack(Connection& c, const SackBlock& duplicate) {
+    c.set(kDsackOwed);
+    c.sack.back() = duplicate;
+    c.sack_count = static_cast<std::uint8_t>(std::min<std::size_t>(c.sack_count, kSackBlocks - 1));
+}
+
 // RFC 2018 §4: the block with the newest text comes first, then those told most recently.
 void Machine::note_sack(Connection& c, Seq first, Seq end) {
     std::array<SackBlock, kSackBlocks> kept{};
+    const std::size_t most = c.has(kDsackOwed) ? kSackBlocks - 1 : kSackBlocks;
+    if (most < kSackBlocks) kept.back() = c.sack.back();
     std::size_t count = 1;
     SackBlock merged{first, end};
     for (std::size_t i = 0; i < c.sack_count; ++i) {
@@ -162,7 +171,7 @@ void Machine::note_sack(Connection& c, Seq first, Seq end) {
         if (old.first <= merged.end && merged.first <= old.end) {
             if (old.first < merged.first) merged.first = old.first;
             if (old.end > merged.end) merged.end = old.end;
-        } else if (count < kSackBlocks) {
+        } else if (count < most) {
             kept[count++] = old;
         }
     }
@@ -231,15 +240,18 @@ std::uint32_t Machine::wanted_window(const Connection& c) const {
 
 // What goes into the window field, and with that becomes a promise. The right edge never moves
 // back (RFC 9293 §3.8.6), and moves on in steps worth a segment (§3.8.6.2.2).
-std::uint16_t Machine::window_to_send(Connection& c) {
+// `ack` is RCV.NXT, or below it when an older state has to be told: the edge is the same.
+std::uint16_t Machine::window_to_send(Connection& c, Seq ack) {
+    const auto behind = static_cast<std::uint32_t>(c.rcv_nxt() - ack);
     const std::uint32_t wanted = wanted_window(c);
     const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
     if (wanted >= c.info.rcv_wnd + step) c.info.rcv_wnd = wanted;
     const std::uint32_t unit = 1u << c.info.rcv_shift;
-    const std::uint32_t scaled = std::min((c.info.rcv_wnd + unit - 1) >> c.info.rcv_shift, 65'535u);
+    const std::uint32_t told = c.info.rcv_wnd + behind;
+    const std::uint32_t scaled = std::min((told + unit - 1) >> c.info.rcv_shift, 65'535u);
     // What is rounded up is promised too; what the field cannot say is not.
-    if (scaled << c.info.rcv_shift > c.info.rcv_wnd || scaled == 65'535)
-        c.info.rcv_wnd = scaled << c.info.rcv_shift;
+    if (scaled << c.info.rcv_shift > told || (scaled == 65'535 && behind == 0))
+        c.info.rcv_wnd = (scaled << c.info.rcv_shift) - behind;
     return static_cast<std::uint16_t>(scaled);
 }
 

@@ -52,7 +52,7 @@ void Machine::fire(Connection& c, Index self, Instant now) {
     }
     if (c.reorder_at <= now) {
         if (detect_by_time(c, now)) {
-            if (c.info.recovery == 0) enter_recovery(c, now, c.outstanding_bytes(), false);
+            if (!c.recovering()) recover_fast(c, now, 0);
             c.set(kForceOne);
             mark_output(c, self);
         }
@@ -77,9 +77,9 @@ void Machine::fire(Connection& c, Index self, Instant now) {
 }
 
 bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {
-    if (c.user_timeout_ms == 0) return c.info.timeouts > limit;
+    if (c.info.user_timeout_ms == 0) return c.info.timeouts > limit;
     const std::int64_t silent_us = now.time_since_epoch().count() - c.info.last_received_us;
-    return silent_us > std::int64_t{c.user_timeout_ms} * 1000;
+    return silent_us > std::int64_t{c.info.user_timeout_ms} * 1000;
 }
 
 // RFC 6298 §5.4 to 5.7: the oldest goes again, the timer is backed off; all that is not known to
@@ -95,7 +95,9 @@ void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
     // A peer may take back what it told by SACK (RFC 2018 §8): one that does not acknowledge the
     // first hole's successor has.
     if (send_.flights()[c.flight_head].has(kSacked)) send_.forget_sack(c);
-    if (c.info.timeouts == 1) enter_recovery(c, now, c.outstanding_bytes(), true);
+    if (c.info.timeouts == 1)
+        enter_recovery(c, shm::RecoveryState::AfterTimeout,
+                       {.now = now, .in_flight_bytes = c.outstanding_bytes(), .timeout = true}, 0);
     c.recover = c.snd_nxt();
     for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) send_.mark_lost(c, i);
     c.info.dup_acks = 0;
@@ -120,6 +122,7 @@ void Machine::handshake_timeout(Connection& c, Index self, Instant now) {
     count(Counter::TcpRetransmits);
     ++c.info.retransmitted_segments;
     back_off(c.info, config_.tcp);
+    c.clear_ecn(kEcnAsk);  // somebody on the path may drop such SYNs (RFC 3168 §6.1.1.1)
     c.set(kOweSyn);
     c.retransmit_at = now + Micros(c.info.rto_us);
     mark_output(c, self);
@@ -138,7 +141,7 @@ void Machine::persist_timeout(Connection& c, Index self, Instant now) {
     }
     if (c.keep_probes > config_.tcp.retries ||
         (c.has(kClientGone) && c.info.timeouts >= kOrphanProbes) ||
-        (c.user_timeout_ms != 0 && gave_up(c, now, config_.tcp.retries))) {
+        (c.info.user_timeout_ms != 0 && gave_up(c, now, config_.tcp.retries))) {
         count(Counter::TcpTimedOut);
         reset(c, self, ETIMEDOUT);
         return;
@@ -164,7 +167,7 @@ void Machine::arm_keep_alive(Connection& c, Instant now) {
             c.life_at = kNever;
         return;
     }
-    c.life_at = now + seconds_or(c.keep_idle_s, config_.tcp.keep_idle);
+    c.life_at = now + seconds_or(c.info.keep_idle_s, config_.tcp.keep_idle);
 }
 
 // Keep-alive, or the end: of TIME-WAIT, of an orphan in FIN-WAIT-2, of a farewell.
@@ -182,19 +185,19 @@ void Machine::life_timeout(Connection& c, Index self, Instant now) {
         return;
     }
     if (!c.has(kKeepAlive)) return;
-    const Micros idle_limit = seconds_or(c.keep_idle_s, config_.tcp.keep_idle);
+    const Micros idle_limit = seconds_or(c.info.keep_idle_s, config_.tcp.keep_idle);
     const Instant heard{Micros(c.info.last_received_us)};
     if (c.keep_probes == 0 && heard + idle_limit > now) {
         c.life_at = heard + idle_limit;
         return;
     }
-    const std::uint32_t most = c.keep_count != 0 ? c.keep_count : config_.tcp.keep_count;
+    const std::uint32_t most = c.info.keep_count != 0 ? c.info.keep_count : config_.tcp.keep_count;
     if (c.keep_probes >= most) {
         count(Counter::TcpTimedOut);
         reset(c, self, ETIMEDOUT);
         return;
     }
-    c.life_at = now + seconds_or(c.keep_interval_s, config_.tcp.keep_interval);
+    c.life_at = now + seconds_or(c.info.keep_interval_s, config_.tcp.keep_interval);
     if (c.flight_head != kNil) return;  // the retransmission timer asks already
     ++c.keep_probes;
     c.set(kOweKeepAlive);

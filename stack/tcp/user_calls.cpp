@@ -132,6 +132,10 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     c.info.state = TcpState::SynSent;
     c.info.user = s.user;
     begin_send_space(c, route->path, now);
+    if (const std::uint32_t wish = s.connect.options >> shm::kConnectCongestionShift;
+        wish > 0 && wish <= shm::kCongestionAlgorithms)
+        choose_congestion(c, static_cast<shm::CongestionAlgorithm>(wish - 1));
+    ask_ecn(c);
     adopt(c, self, session, channel);
     const auto wants = [&](ConnectionOption o) {
         return (s.connect.options >> static_cast<unsigned>(o) & 1) != 0;
@@ -315,15 +319,17 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             return violation;
         }
         case ConnectionOption::KeepIdle:
-            c.keep_idle_s = seconds;
+            c.info.keep_idle_s = seconds;
             arm_keep_alive(c, now);
             return Violation::None;
-        case ConnectionOption::KeepInterval: c.keep_interval_s = seconds; return Violation::None;
+        case ConnectionOption::KeepInterval:
+            c.info.keep_interval_s = seconds;
+            return Violation::None;
         case ConnectionOption::KeepCount:
-            c.keep_count = static_cast<std::uint8_t>(std::clamp<std::uint64_t>(value, 1, 127));
+            c.info.keep_count = static_cast<std::uint8_t>(std::clamp<std::uint64_t>(value, 1, 127));
             return Violation::None;
         case ConnectionOption::UserTimeout:
-            c.user_timeout_ms =
+            c.info.user_timeout_ms =
                 static_cast<std::uint32_t>(std::min<std::uint64_t>(value, 0xffff'ffff));
             return Violation::None;
         case ConnectionOption::ReceiveBuffer:
@@ -334,11 +340,9 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             return Violation::None;
         case ConnectionOption::SendBuffer: return Violation::None;  // the client's own bound
         case ConnectionOption::CongestionControl:
-            if (value > static_cast<std::uint64_t>(shm::CongestionAlgorithm::Reno))
-                return Violation::BadOption;
-            c.info.congestion = static_cast<std::uint8_t>(value);
-            if (value == 0) c.congestion = Cubic{};
-            else c.congestion = Reno{};
+            if (value >= shm::kCongestionAlgorithms) return Violation::BadOption;
+            if (value != c.info.congestion)
+                choose_congestion(c, static_cast<shm::CongestionAlgorithm>(value));
             return Violation::None;
         case ConnectionOption::MaxSegment:
             if (value < 64) return Violation::BadOption;
@@ -346,7 +350,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             return Violation::None;
         case ConnectionOption::TypeOfService:
             if (value > 255) return Violation::BadOption;
-            c.ip.tos = static_cast<std::uint8_t>(value);
+            c.ip.tos = static_cast<std::uint8_t>(value & 0xfc);  // ECN's two bits are TCP's
             return Violation::None;
         case ConnectionOption::TimeToLive:
             if (value == 0 || value > 255) return Violation::BadOption;

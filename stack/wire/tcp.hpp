@@ -32,6 +32,11 @@ enum TcpFlag : std::uint8_t {
     kAck = 0x10, kUrg = 0x20, kEce = 0x40, kCwr = 0x80,
 };
 
+/// The two low bits of the IPv4 TOS or IPv6 traffic class (RFC 3168 §5).
+inline constexpr std::uint8_t kEcnBits = 3;
+inline constexpr std::uint8_t kEcnCapable = 2;  ///< ECT(0)
+inline constexpr std::uint8_t kEcnMarked = 3;   ///< CE
+
 enum class TcpOption : std::uint8_t {
     EndOfList = 0, NoOperation = 1, Mss = 2, WindowScale = 3,
     SackPermitted = 4, Sack = 5, Timestamps = 8,

@@ -68,7 +68,7 @@ private:
         if (fault_.empty()) fault_ = what;
     }
 
-    static constexpr std::uint64_t kRingBytes = 65'536;
+    static constexpr std::uint64_t kRingBytes = 262'144;
 
     Host& host_;
     std::mt19937_64 random_;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A one-way link that loses, delays, reorders and duplicates, the same way for the same seed.
+// A one-way link that loses, delays, reorders, duplicates and marks, the same way for the same
+// seed.
 #pragma once
 
 #include "base/time.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <queue>
@@ -22,7 +24,29 @@ struct LinkOptions {
     std::uint32_t corrupt_ppm = 0;    ///< one bit of the frame is turned over
     std::uint64_t bits_per_second = 0;  ///< 0: unlimited
     std::size_t queue_bytes = 1u << 20;  ///< in front of the bottleneck; what does not fit is lost
+    std::size_t mark_bytes = ~std::size_t{0};  ///< behind so much, frames that may be are marked
 };
+
+/// Sets CE in an untagged frame that may be marked (RFC 3168 §5); others stay as they are.
+inline bool mark(std::vector<std::byte>& frame) {
+    if (frame.size() < 34) return false;
+    const auto byte = [&frame](std::size_t at) { return std::to_integer<unsigned>(frame[at]); };
+    const unsigned type = byte(12) << 8 | byte(13);
+    if (type == 0x86dd && (byte(15) >> 4 & 3) != 0) {
+        frame[15] |= std::byte{0x30};
+        return true;
+    }
+    if (type != 0x0800 || (byte(15) & 3) == 0) return false;
+    const unsigned before = byte(14) << 8 | byte(15);
+    frame[15] |= std::byte{3};
+    // RFC 1624 §3, eq. (3)
+    unsigned sum = (~(byte(24) << 8 | byte(25)) & 0xffff) + (~before & 0xffff) +
+                   (byte(14) << 8 | byte(15));
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    frame[24] = static_cast<std::byte>(~sum >> 8 & 0xff);
+    frame[25] = static_cast<std::byte>(~sum & 0xff);
+    return true;
+}
 
 class Link {
 public:
@@ -44,7 +68,12 @@ public:
                 const Micros backlog = busy_until_ > now ? busy_until_ - now : Micros(0);
                 const auto queued = static_cast<std::uint64_t>(backlog.count()) *
                                     options_.bits_per_second / 8'000'000;
-                if (queued + frame.size() > options_.queue_bytes) continue;
+                if (queued + frame.size() > options_.queue_bytes) {
+                    ++overflowed_;
+                    continue;
+                }
+                longest_queue_ = std::max(longest_queue_, queued);
+                if (queued > options_.mark_bytes && mark(frame)) ++marked_;
                 const auto takes = frame.size() * 8'000'000 / options_.bits_per_second;
                 leaves = std::max(busy_until_, now) + Micros(static_cast<std::int64_t>(takes));
                 busy_until_ = leaves;
@@ -67,6 +96,10 @@ public:
     /// When deliver() next has work: the simulator steps from deadline to deadline.
     Instant next_arrival() const { return flying_.empty() ? kNever : flying_.top().at; }
     std::uint64_t sent_frames() const { return sent_; }
+    std::uint64_t marked_frames() const { return marked_; }
+    std::uint64_t overflowed_frames() const { return overflowed_; }
+    std::uint64_t longest_queue() const { return longest_queue_; }
+    void forget_queue() { longest_queue_ = 0; }
     /// From now on, everything is lost, or not.
     void cut(bool off) { options_.lose_ppm = off ? 1'000'000 : 0; }
 
@@ -89,6 +122,9 @@ private:
     std::priority_queue<Flight> flying_;
     std::uint64_t order_ = 0;
     std::uint64_t sent_ = 0;
+    std::uint64_t marked_ = 0;
+    std::uint64_t overflowed_ = 0;  ///< lost because the queue was full
+    std::uint64_t longest_queue_ = 0;
     Instant busy_until_{};
 };
 

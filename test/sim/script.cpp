@@ -70,7 +70,8 @@ bool is_tcp(const Frame& frame) {
 std::string flag_letters(std::uint8_t flags) {
     std::string text;
     for (const auto& [bit, letter] : {std::pair{wire::kSyn, 'S'}, {wire::kFin, 'F'},
-                                      {wire::kRst, 'R'}, {wire::kPsh, 'P'}, {wire::kAck, '.'}})
+                                      {wire::kRst, 'R'}, {wire::kPsh, 'P'}, {wire::kEce, 'E'},
+                                      {wire::kCwr, 'W'}, {wire::kAck, '.'}})
         if ((flags & bit) != 0) text += letter;
     return text;
 }
@@ -84,6 +85,7 @@ struct Script::Parsed {
     std::uint32_t length = 0;
     std::optional<std::uint32_t> ack;
     std::optional<std::uint32_t> window;
+    std::optional<std::uint32_t> tos;
     std::vector<std::vector<std::string>> options;
 };
 
@@ -132,6 +134,8 @@ Script::Parsed Script::parse(std::string_view text, Where where) const {
                    : ch == 'F' ? wire::kFin
                    : ch == 'R' ? wire::kRst
                    : ch == 'P' ? wire::kPsh
+                   : ch == 'E' ? wire::kEce
+                   : ch == 'W' ? wire::kCwr
                                : wire::kAck;
     p.first = static_cast<std::uint32_t>(std::stoul(range));
     p.length = static_cast<std::uint32_t>(std::stoul(range.substr(range.find('(') + 1)));
@@ -140,6 +144,7 @@ Script::Parsed Script::parse(std::string_view text, Where where) const {
         words >> value;
         if (word == "ack") p.ack = value;
         else if (word == "win") p.window = value;
+        else if (word == "tos") p.tos = value;
         else FAIL("unknown word " << word);
     }
     return p;
@@ -182,7 +187,7 @@ void Script::inject(std::string_view segment, Where where) {
     Frame frame;
     ethernet(frame, 0x0800);
     const auto total = static_cast<unsigned>(kIp + tcp.size());
-    put(frame, {0x45, 0, total >> 8, total & 255, 0, 0, 0x40, 0, 64, 6, 0, 0});
+    put(frame, {0x45, p.tos.value_or(0), total >> 8, total & 255, 0, 0, 0x40, 0, 64, 6, 0, 0});
     put32(frame, kPeer);
     put32(frame, kOurs);
     const std::uint16_t check = wire::checksum(std::span(frame).subspan(kEthernet, kIp));
@@ -230,6 +235,7 @@ void Script::expect(std::string_view segment, Where where) {
     CHECK(get16(frame, kEthernet + 2) - kIp - header == p.length);
     if (p.ack) CHECK(get32(frame, tcp + 8) - peer_iss_ == *p.ack);
     if (p.window) CHECK(get16(frame, tcp + 14) == *p.window);
+    if (p.tos) CHECK(std::to_integer<std::uint32_t>(frame[kEthernet + 1]) == *p.tos);
     auto sum = wire::pseudo_header(IpAddress::v4(kOurs), IpAddress::v4(kPeer), 6,
                                    frame.size() - tcp);
     sum.add(std::span(frame).subspan(tcp));

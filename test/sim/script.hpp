@@ -2,9 +2,10 @@
 //
 // Scripts one stack packet by packet, in the notation of packetdrill:
 //
-//     flags  first:last(length)  [ack n]  [win n]  [<option,...>]
+//     flags  first:last(length)  [ack n]  [win n]  [tos n]  [<option,...>]
 //
-// Flags are S F R P and '.' for ACK; options are mss n, wscale n, sackOK, sack a:b, ts value echo.
+// Flags are S F R P, E and W for ECE and CWR, and '.' for ACK; `tos n` is of the IP header; options
+// are mss n, wscale n, sackOK, sack a:b, ts value echo.
 // Sequence numbers count from 0 on either side, whatever the initial ones are; the peer's begins
 // just below the wrap. Windows are as they stand in the header. A script is strict: a frame that
 // was not expected fails the test, at the latest in ~Script. Time moves only in advance(), and a

@@ -265,7 +265,7 @@ enum chiru_option {
     CHIRU_RECEIVE_BUFFER = 9,  /* bytes the window may grow to; 0: automatic */
     CHIRU_SEND_BUFFER = 10,    /* bytes that may be sent and not yet acknowledged; default 4 MiB */
     CHIRU_LINGER_ZERO = 11,    /* 0 or 1: close resets */
-    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC or CHIRU_RENO */
+    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC, CHIRU_RENO, CHIRU_DCTCP */
     CHIRU_MAX_SEGMENT = 13,    /* bytes */
     CHIRU_TYPE_OF_SERVICE = 14,/* IPv4 TOS or IPv6 traffic class */
     CHIRU_TIME_TO_LIVE = 15    /* IPv4 TTL or IPv6 hop limit */
@@ -273,6 +273,7 @@ enum chiru_option {
 
 #define CHIRU_CUBIC 0
 #define CHIRU_RENO 1
+#define CHIRU_DCTCP 2
 
 /* -EINVAL: no such option, or a value out of range. */
 CHIRU_API int chiru_set_option(chiru_channel *channel, chiru_socket socket,
@@ -296,7 +297,11 @@ struct chiru_info {
     uint32_t snd_wnd_bytes;
     uint32_t rcv_wnd_bytes;
     uint32_t shard;
-    uint64_t reserved[4];
+    uint64_t delivery_rate;         /* bytes a second that arrived lately; 0: not measured yet */
+    uint64_t pacing_rate;           /* bytes a second it sends at most; 0: not paced */
+    uint32_t congestion;            /* CHIRU_CUBIC ... */
+    uint32_t ecn;                   /* 1: both ends agreed to it (RFC 3168) */
+    uint64_t reserved[1];
 };
 
 /* Asks the daemon and blocks for the answer: for people, not for the path of data. */

@@ -8,6 +8,7 @@
 
 #include "base/time.hpp"
 #include "stack/tcp/congestion/cubic.hpp"
+#include "stack/tcp/congestion/dctcp.hpp"
 #include "stack/tcp/congestion/reno.hpp"
 #include "stack/tcp/congestion/report.hpp"
 
@@ -25,9 +26,10 @@ concept CongestionController =
         cc.on_ack(window, ack);
         cc.on_loss(window, loss);
     };
-static_assert(CongestionController<Cubic> && CongestionController<Reno>);
+static_assert(CongestionController<Cubic> && CongestionController<Reno> &&
+              CongestionController<Dctcp>);
 
-using CongestionState = std::variant<Cubic, Reno>;
+using CongestionState = std::variant<Cubic, Reno, Dctcp>;
 static_assert(std::is_trivially_copyable_v<CongestionState>);
 
 }  // namespace chiru::tcp

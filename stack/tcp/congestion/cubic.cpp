@@ -33,6 +33,7 @@ void Cubic::begin_epoch(const CongestionWindow& window, Instant now) {
 }
 
 void Cubic::on_ack(CongestionWindow& window, const AckReport& ack) {
+    if (ack.reducing) return;
     if (!ack.cwnd_limited) {  // §5.8: while the application had nothing to send, no growth
         epoch_ms_ = 0;
         return;

@@ -13,7 +13,8 @@ namespace chiru::tcp {
 class Reno {
 public:
     void on_ack(CongestionWindow& window, const AckReport& ack) {
-        if (!ack.cwnd_limited) return;  // an idle application proves nothing about the path
+        // An idle application proves nothing about the path.
+        if (ack.reducing || !ack.cwnd_limited) return;
         if (window.slow_start()) {
             // RFC 3465 §2.2, L = 2: an ACK of two segments counts for both
             window.cwnd_bytes += std::min(ack.acked_bytes, 2 * window.mss);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/time.hpp"
+#include "stack/tcp/seq.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -27,20 +28,44 @@ constexpr std::uint32_t initial_window(std::uint32_t mss) {
 
 /// What one incoming ACK taught us.
 struct AckReport {
-    Instant now;
+    Instant now{};
     std::uint32_t acked_bytes = 0;      ///< newly acknowledged, cumulatively
     std::uint32_t sacked_bytes = 0;     ///< newly acknowledged, selectively
     std::uint32_t in_flight_bytes = 0;  ///< before this ACK
+    std::uint32_t delivered_bytes = 0;  ///< that left the network: either, but nothing twice
     bool needless_repeat = false;       ///< the peer got something twice (DSACK, RFC 2883)
     bool cwnd_limited = false;          ///< the window, not the application, was the limit
+    bool echoed = false;                ///< ECE: the peer saw marks (RFC 3168)
+    bool reducing = false;              ///< in recovery: the window must not grow
     Micros smoothed_rtt{0};             ///< 0 until there was a sample
+    Seq una;                            ///< SND.UNA, after this ACK
+    Seq nxt;                            ///< SND.NXT
 };
 
-/// Data was lost. Sent once per recovery episode, not once per lost segment.
+/// The network is congested. Sent once per round trip, not once per lost segment or mark.
 struct LossReport {
-    Instant now;
+    Instant now{};
     std::uint32_t in_flight_bytes = 0;  ///< FlightSize, when the loss was detected
     bool timeout = false;               ///< found by the RTO, not by ACKs
+    bool marked = false;                ///< told by ECE: nothing was lost
+};
+
+/// Round trips, told apart by sequence numbers: one ends when what was SND.NXT at its beginning is
+/// acknowledged.
+class Rounds {
+public:
+    Rounds() = default;
+    explicit Rounds(Seq nxt) : end_(nxt) {}
+
+    /// Does this ACK end a round?
+    bool ended(const AckReport& ack) {
+        if (ack.una < end_) return false;
+        end_ = ack.nxt;
+        return true;
+    }
+
+private:
+    Seq end_;
 };
 
 }  // namespace chiru::tcp

@@ -107,8 +107,10 @@ interfaces:
     addresses: [10.7.0.2/24, "fd07::2/64"]
     routes: [ { to: default, via: 10.7.0.1 }, { to: default, via: "fe80::1" },
               { to: 10.9.0.0/16, via: 10.7.0.9 } ]
+    congestion: dctcp
+    ecn: on
 sessions: { tx_arena: 16M, isolation: private }
-tcp: { min_rto: 10ms, congestion: reno, ephemeral_ports: [40000, 50000] }
+tcp: { min_rto: 10ms, congestion: reno, ecn: off, ephemeral_ports: [40000, 50000] }
 log: { level: debug }
 )");
     const auto loaded = load_config(file, kMachine);
@@ -136,6 +138,9 @@ log: { level: debug }
     CHECK(config.sessions.isolation == IsolationPolicy::Private);
     CHECK(config.tcp.min_rto == std::chrono::milliseconds(10));
     CHECK(config.tcp.congestion == shm::CongestionAlgorithm::Reno);
+    CHECK(config.tcp.ecn == EcnPolicy::Off);
+    CHECK(storage.congestion == shm::CongestionAlgorithm::Dctcp);
+    CHECK(storage.ecn == EcnPolicy::On);
     CHECK(config.tcp.first_port == 40'000);
     CHECK(config.log_level == LogLevel::Debug);
     fs::remove(file);
@@ -155,6 +160,9 @@ interfaces: [ { name: lan, port: nic0, addresses: [10.7.0.2/24] } ]
     CHECK(loaded->dataplane.connections == 131'072);
     CHECK(loaded->ports[0].mtu == 1500);
     CHECK(loaded->interfaces[0].vlan == 0);
+    CHECK_FALSE(loaded->interfaces[0].congestion);
+    CHECK_FALSE(loaded->interfaces[0].ecn);
+    CHECK(loaded->tcp.ecn == EcnPolicy::Passive);
     CHECK(loaded->tcp.min_rto == std::chrono::milliseconds(5));
     fs::remove(file);
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What was thought lost and was not: proofs of it, the window's way back (RFC 4015), and timers
+// that learn to wait longer.
+#include "stack/tcp/machine.hpp"
+
+#include "stack/tcp/rtt.hpp"
+
+#include <algorithm>
+
+namespace chiru::tcp {
+
+using shm::RecoveryState;
+
+namespace {
+
+/// How long all connections go by what one learnt about early time-outs.
+constexpr Micros kEarlyMemory = std::chrono::seconds(1);
+/// An echo that claims to be older is a peer's mistake, or its lie.
+constexpr std::uint32_t kLongestEchoMs = 60'000;
+
+}  // namespace
+
+/// Two proofs that nothing had been lost: an ACK that echoes a timestamp from before the first
+/// repeat (Eifel, RFC 3522 §3.2), and after a time-out the peer's word that it got the repeat
+/// twice (RFC 3708 §3).
+void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
+    if (c.undo_cwnd == 0 || c.recovery() == RecoveryState::Open) return;
+    const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
+                        static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
+    const bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
+    if (echoed && report.acked_bytes > 0) {
+        // The echo measures where Karn's rule forbids the flight to (RFC 7323 §4.1): without it
+        // the estimate would never learn of a round trip longer than the timer.
+        const std::uint32_t ms = timestamp(c, report.now) - seg.ts_echo;
+        if (ms <= kLongestEchoMs) sample_rtt(c.info, ms * 1000, config_.tcp);
+        undo(c);
+    } else if (told) {
+        undo(c);
+    }
+}
+
+/// The window goes back to what it was (RFC 4015 §3.2), and the timer learns.
+void Machine::undo(Connection& c) {
+    if (c.recovery() == RecoveryState::AfterTimeout) {
+        count(shm::Counter::TcpSpuriousTimeouts);
+        learn_patience(c);
+    }
+    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
+        send_.mark_found(c, i);
+    c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
+    c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
+    c.enter(RecoveryState::Open);
+    c.delivery.round = {};
+    c.info.dup_acks = 0;
+    c.undo_cwnd = 0;
+}
+
+void Machine::learn_patience(Connection& c) {
+    if (c.info.rto_patience < kMaxPatience) ++c.info.rto_patience;
+    if (now_ >= early_until_ || c.info.rto_patience > early_patience_)
+        early_patience_ = c.info.rto_patience;
+    early_until_ = now_ + kEarlyMemory;
+    if (c.info.srtt_us != 0) c.info.rto_us = estimated_rto(c.info, config_.tcp);
+}
+
+/// A time-out is due, but others have just proved to be early: when peers are overloaded, each of
+/// thousands of connections need not find that out for itself. Returns whether to wait longer.
+bool Machine::wait_as_others(Connection& c, Instant now) {
+    if (c.info.timeouts != 0 || now >= early_until_ || c.info.rto_patience >= early_patience_)
+        return false;
+    c.info.rto_patience = early_patience_;
+    if (c.info.srtt_us == 0) return false;
+    c.info.rto_us = estimated_rto(c.info, config_.tcp);
+    const std::uint32_t waited = low_us(now) - send_.flights()[c.flight_head].sent_us;
+    if (waited >= c.info.rto_us) return false;
+    c.retransmit_at = now + Micros(c.info.rto_us - waited);
+    return true;
+}
+
+}  // namespace chiru::tcp
