@@ -123,6 +123,8 @@ def test_either_end_of_a_memif_may_come_later_or_again(lab, family, which):
     stays = start(first)
     comes = start(which)
     for _ in range(2):
+        for host in (stays, comes):
+            wait_until(host.daemon.addresses_usable, 10, "addresses can be used")
         server = RedisServer(comes, family)
         assert server.cli(stays, "ping").strip() == "PONG"
         comes.daemon.kill()

@@ -93,6 +93,12 @@ class Daemon:
         """How many connections, listeners, sessions, channels and held buffers there are now."""
         return self.show("status")["live"]
 
+    def addresses_usable(self):
+        """Duplicate address detection of IPv6 takes a second."""
+        return all(str(address.get("state", "")).lower() == "preferred"
+                   for interface in self.show("status").get("interfaces", [])
+                   for address in interface.get("addresses", []))
+
     def wait_live_is_back(self, before, seconds, names=None):
         """Until nothing of what came since live() was `before` is left. What then lingered, such
         as a connection in TIME-WAIT, may have gone too."""
