@@ -9,6 +9,7 @@
 #include "shm/descriptor.hpp"
 #include "shm/directory.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -83,6 +84,17 @@ struct StackConfig {
     std::uint32_t listeners = 4'096;
     std::uint32_t neighbors = 8'192;
     std::uint32_t rx_slots = 0;           ///< slots of the RX arena
+    /// How many of them this stack may hold on to, text and fragments together; 0: its share of
+    /// all. The others are for what is received and answered at once: ARP, ICMP, ACKs.
+    std::uint32_t rx_budget = 0;
+
+    std::uint32_t slot_budget() const {
+        return rx_budget != 0 ? rx_budget : rx_slots / std::max(shard_count, 1u);
+    }
+    /// Of the budget: fragments, and what ICMP quotes or echoes.
+    std::uint32_t ip_slots() const { return std::min(slot_budget() / 8, 2048u); }
+    /// Of the budget: text that was received and not consumed.
+    std::uint32_t text_slots() const { return slot_budget() - ip_slots(); }
     /// Keys initial sequence numbers, ephemeral ports and hash tables: from getrandom() in
     /// production, from the test's seed in the simulator.
     SipKey secret;

@@ -26,6 +26,7 @@ struct SessionConfig {
     std::uint32_t private_slots = 0;
     std::uint32_t max_connections = 0;  ///< on this shard
     std::uint32_t max_rx_slots = 0;     ///< receive buffers it may pin on this shard
+    std::uint16_t first_port = 0;       ///< the lowest it may connect from, if it chooses
     shm::SessionCounters* counters = nullptr;
 };
 

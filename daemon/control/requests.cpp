@@ -9,12 +9,16 @@
 #include <grp.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <system_error>
 #include <utility>
 
 namespace chiru::daemon {
 namespace {
+
+constexpr std::size_t kFewSessions = 4;
 
 shm::Message answer_to(const shm::Message& request) {
     shm::Message message;
@@ -88,13 +92,28 @@ void Server::answer(Session& session, const shm::Parcel& request) {
     }
 }
 
+/// One user cannot take all places: the last ones are for those who have fewer than four.
+bool Server::may_attach(const Session& session) const {
+    if (session_slots_.left() > config_.sessions.max_sessions / 8) return true;
+    return count_of_user(session.peer.uid, true) < kFewSessions;
+}
+
+std::size_t Server::count_of_user(std::uint32_t uid, bool attached) const {
+    return static_cast<std::size_t>(
+        std::count_if(sessions_.begin(), sessions_.end(), [&](const auto& entry) {
+            return entry.second->peer.uid == uid && entry.second->holds_slot() == attached;
+        }));
+}
+
 void Server::attach(Session& session, const shm::Message& request) {
     if (session.state != Session::State::Visitor) return refuse(session, request, EISCONN);
-    const std::optional<SessionIndex> index = session_slots_.take();
+    const std::optional<SessionIndex> index =
+        may_attach(session) ? session_slots_.take() : std::nullopt;
     if (!index) {
         log_client(LogLevel::Warning, "no more than " +
                                           std::to_string(config_.sessions.max_sessions) +
-                                          " sessions may be attached (sessions.max_sessions)");
+                                          " sessions may be attached (sessions.max_sessions), the "
+                                          "last eighth of them by users who have few");
         return refuse(session, request, EUSERS);
     }
     session.index = *index;
@@ -104,6 +123,7 @@ void Server::attach(Session& session, const shm::Message& request) {
         config_, static_cast<std::uint32_t>(plane_.rx_arena().bytes().size() /
                                             plane_.rx_slot_bytes()),
         plane_.shard_count());
+    session.quota.first_port = listeners_.first_port_for(session.peer.uid);
     Result<void, int> made = session.make_memory(plane_.rx_slot_bytes());
     if (made) made = plane_.map_for_devices(session.tx_arena.bytes());
     if (!made) {

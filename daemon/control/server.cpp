@@ -36,6 +36,7 @@ constexpr std::size_t kReportsPerBurst = 32;
 constexpr int kRequestsPerTurn = 16;    // of one session, so that all get their turn
 constexpr int kVisitorsPerTurn = 16;
 constexpr std::size_t kMaxObservers = 64;  // beside the sessions
+constexpr std::size_t kMaxVisitorsOfUser = kMaxObservers / 4;
 constexpr Micros kVisitorPatience = 10s;   // to say what it came for
 
 std::string reason(int error) { return std::generic_category().message(error); }
@@ -146,6 +147,11 @@ void Server::accept_visitors() {
         }
         Result<Credentials, int> peer = peer_credentials(socket.get());
         if (!peer) continue;  // it is gone already
+        if (peer->uid != daemon_uid_ && count_of_user(peer->uid, false) >= kMaxVisitorsOfUser) {
+            log_client(LogLevel::Warning, "a client of uid " + std::to_string(peer->uid) +
+                                              " was turned away: too many of its user's wait");
+            continue;
+        }
         auto session = std::make_unique<Session>();
         session->number = ++last_number_;
         session->socket = std::move(socket);

@@ -78,6 +78,9 @@ private:
     void order(Session& session, const Orders& orders, const shm::Message& answer);
     void publish(const Session& session);
     bool is_operator(const Session& session) const;
+    bool may_attach(const Session& session) const;
+    /// Sessions of a user, or those of its connections that are none.
+    std::size_t count_of_user(std::uint32_t uid, bool attached) const;
 
     const Config& config_;
     DataPlane& plane_;

@@ -24,6 +24,11 @@ namespace {
 
 constexpr std::size_t kLinkBytes = 22;  ///< Ethernet header with two VLAN tags
 constexpr std::uint32_t kTxFramesPerShard = 8192;
+/// Receive buffers that neither text nor fragments may hold, beside those that lie in the devices:
+/// for bursts that are being looked at, their copies for other shards and the way there, frames to
+/// ourselves, and a thread's cache of free ones. However slow the readers, ARP, ICMP and ACKs are
+/// received and answered.
+constexpr std::uint32_t kSlotReserve = 1024;
 constexpr std::size_t kEalBytes = 64u << 20;  ///< what DPDK and its drivers need besides our pools
 
 std::uint16_t largest_mtu(const PlaneConfig& config) {
@@ -117,7 +122,7 @@ Result<bool, std::string> DataPlane::State::choose_hugepages(const PlaneConfig& 
     const std::size_t slot = nic::RxArena::slot_bytes_for(
         std::max<std::uint32_t>(2048, largest_mtu(config) + kLinkBytes));
     const std::size_t needed =
-        config.rx_slots * slot + kEalBytes +
+        (config.rx_slots + kSlotReserve * config.cores.size()) * slot + kEalBytes +
         nic::TxPools::bytes_needed(kTxFramesPerShard * static_cast<std::uint32_t>(
                                                            config.cores.size()),
                                    head_bytes(config));
@@ -147,7 +152,7 @@ Result<void, std::string> DataPlane::State::start_devices(const PlaneConfig& con
     if (Result<void, std::string> done = nic::start_eal(eal); !done) return done;
     eal_started = true;
 
-    std::uint32_t slots = config.rx_slots;
+    std::uint32_t slots = config.rx_slots + kSlotReserve * shard_count;
     std::uint32_t frame_bytes = 0;
     for (const PortSetup& setup : config.ports) {
         const nic::PortOptions options{.name = setup.name,
@@ -179,6 +184,7 @@ StackConfig DataPlane::State::complete_stack(const PlaneConfig& config) const {
     StackConfig stack = config.stack;
     stack.shard_count = static_cast<std::uint32_t>(config.cores.size());
     stack.rx_slots = arena->slots();
+    stack.rx_budget = config.rx_slots / stack.shard_count;
     stack.flow_map = flow_map;
     stack.ports.clear();
     for (const std::unique_ptr<nic::Port>& port : ports) stack.ports.push_back(port->config());

@@ -97,8 +97,7 @@ Result<shm::BindReply, int> Listeners::bind(SessionIndex session, std::uint32_t 
     const IpAddress& address = request.endpoint.address;
     if ((request.flags & ~kKnownFlags) != 0) return std::unexpected(EINVAL);
     if (!address.is_unspecified() && !is_ours_(address)) return std::unexpected(EADDRNOTAVAIL);
-    if (request.endpoint.port != 0 && request.endpoint.port < rules_.first_unprivileged_port &&
-        uid != 0)
+    if (request.endpoint.port != 0 && request.endpoint.port < first_port_for(uid))
         return std::unexpected(EACCES);
     if (held_by(session) >= rules_.max_per_session || listeners_.size() >= rules_.max_listeners)
         return std::unexpected(ENOBUFS);

@@ -63,6 +63,10 @@ public:
     /// Unbinds all that the session holds.
     Orders end_session(SessionIndex session);
 
+    /// The lowest port that this user may choose.
+    std::uint16_t first_port_for(std::uint32_t uid) const {
+        return uid == 0 ? std::uint16_t{0} : rules_.first_unprivileged_port;
+    }
     std::uint32_t held_by(SessionIndex session) const;
     std::size_t size() const { return listeners_.size(); }
 

@@ -91,6 +91,7 @@ SessionConfig Session::config_for(std::uint32_t shard, std::uint32_t shard_count
     }
     config.max_connections = quota.max_connections;
     config.max_rx_slots = slots;
+    config.first_port = quota.first_port;
     config.counters = counters;
     return config;
 }

@@ -46,6 +46,7 @@ struct Quota {
     std::uint32_t max_connections = 0;  ///< on each shard
     std::uint32_t max_rx_slots = 0;     ///< over all shards
     std::uint32_t max_channels = 0;
+    std::uint16_t first_port = 0;  ///< the lowest it may choose
 };
 Quota quota_of(const Config& config, std::uint32_t rx_slots, std::uint32_t shard_count);
 

@@ -23,6 +23,7 @@ public:
         return slot;
     }
     void give_back(std::uint16_t slot) { free_.push_back(slot); }
+    std::size_t left() const { return free_.size(); }
 
 private:
     std::deque<std::uint16_t> free_;

@@ -10,9 +10,8 @@ namespace {
 constexpr std::uint32_t kErrorsPerSecond = 1000;
 constexpr std::uint32_t kErrorBurst = 50;
 
-/// Receive slots that ip/ may hold: an eighth of the arena, within what is useful.
 std::size_t piece_count(const StackConfig& config) {
-    return config.rx_slots == 0 ? 2048 : std::clamp<std::size_t>(config.rx_slots / 8, 256, 2048);
+    return config.rx_slots == 0 ? 2048 : config.ip_slots();
 }
 
 }  // namespace

@@ -68,9 +68,7 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
     for (const InterfaceConfig& interface : config.interfaces)
         choices_.push_back({interface.congestion.value_or(config.tcp.congestion),
                             interface.ecn.value_or(config.tcp.ecn)});
-    // Of its share of the arena a stack pins at most seven eighths: devices need the rest to
-    // receive into, and ARP and ACKs with it.
-    slot_limit_ = config.rx_slots / std::max(config.shard_count, 1u) / 8 * 7;
+    slot_limit_ = config.text_slots();
     const auto* base = reinterpret_cast<const std::byte*>(&published);
     const auto offset = [base](const void* table) {
         return static_cast<std::uint64_t>(static_cast<const std::byte*>(table) - base);

@@ -356,6 +356,7 @@ private:
     void user_connect(ChannelIndex channel, const shm::Submission& submission, Instant now);
     int open(ChannelIndex channel, const shm::Submission& submission, Instant now,
              std::uint32_t& shard);
+    bool is_listened_by_others(const Tuple& tuple, const Session& session) const;
     int choose_port(Tuple& tuple, Session& session, Instant now, std::uint32_t& shard);
     Violation user_send(Connection& c, Index self, const shm::Submission& submission);
     Violation user_release(SessionIndex session, const shm::Submission& submission, Instant now);

@@ -148,6 +148,13 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     return 0;
 }
 
+bool Machine::is_listened_by_others(const Tuple& tuple, const Session& session) const {
+    const Index i = find_listener(tuple);
+    if (i == kNil) return false;
+    return find_grant(listeners_[i], static_cast<SessionIndex>(&session - sessions_.data()),
+                      kNobody) == kNil;
+}
+
 // RFC 6056 §3.3.3: from a start that a peer cannot guess, the first port that is free and whose
 // answers come to this shard.
 int Machine::choose_port(Tuple& tuple, Session& session, Instant now, std::uint32_t& shard) {
@@ -158,7 +165,9 @@ int Machine::choose_port(Tuple& tuple, Session& session, Instant now, std::uint3
     };
     if (tuple.local_port != 0) {
         shard = owner(tuple.local_port);
+        if (tuple.local_port < session.config.first_port) return EACCES;
         if (shard != config_.shard) return EXDEV;
+        if (is_listened_by_others(tuple, session)) return EADDRINUSE;
         return demux_.find(tuple, hash_of(tuple)) == kNil ? 0 : EADDRINUSE;
     }
     const std::uint32_t first = config_.tcp.first_port;

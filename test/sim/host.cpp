@@ -26,6 +26,7 @@ StackConfig config_for(const HostOptions& o) {
     config.listeners = 64;
     config.neighbors = 64;
     config.rx_slots = static_cast<std::uint32_t>(o.rx_slots);
+    config.rx_budget = o.rx_budget;
     config.secret = {o.seed * 0x9e37'79b9'7f4a'7c15 + 1, o.seed ^ 0x1234'5678};
     PortConfig port;
     port.mac = MacAddress{{2, 0, 0, 0, 0, o.number}};

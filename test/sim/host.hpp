@@ -27,6 +27,7 @@ struct HostOptions {
     std::uint8_t number = 1;      ///< 10.7.0.number and fd07::number
     std::uint64_t seed = 1;
     std::size_t rx_slots = 4096;
+    std::uint32_t rx_budget = 0;  ///< as in StackConfig
     std::size_t tx_arena_bytes = 8u << 20;
     std::uint32_t offloads = 0;
     std::uint32_t tso_bytes = 0;

@@ -18,8 +18,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <thread>
+#include <vector>
 
 using namespace chiru;
 using namespace chiru::daemon;
@@ -31,12 +33,12 @@ namespace {
 /// A server in a thread, from the first to the last line of a test.
 class Running {
 public:
-    Running() {
+    explicit Running(std::uint32_t max_sessions = 4) {
         std::signal(SIGPIPE, SIG_IGN);
         char name[] = "/tmp/chiru-server-test-XXXXXX";
         folder_ = mkdtemp(name);
         config_.sessions.tx_arena_bytes = 1u << 20;
-        config_.sessions.max_sessions = 4;
+        config_.sessions.max_sessions = max_sessions;
         config_.sessions.max_channels = 2;
         config_.control.socket = folder_ + "/control.sock";
         socket_.emplace(std::move(*ControlSocket::open(config_.control.socket, {})));
@@ -184,6 +186,18 @@ TEST_CASE("A client attaches, opens a channel and listens; all of it goes with i
     Client next(running.path());
     REQUIRE(next.ask(MessageType::Attach).message.error == 0);
     next.bind(8080);
+}
+
+TEST_CASE("One user cannot take all places", "[server]") {
+    Running running(32);
+    std::vector<std::unique_ptr<Client>> clients;
+    int error = 0;
+    while (error == 0 && clients.size() < 40) {
+        clients.push_back(std::make_unique<Client>(running.path()));
+        error = clients.back()->ask(MessageType::Attach).message.error;
+    }
+    CHECK(error == EUSERS);
+    CHECK(clients.size() == 29);  // the last of them was refused: an eighth is for other users
 }
 
 TEST_CASE("A session's memory stays until every shard has let go", "[server]") {

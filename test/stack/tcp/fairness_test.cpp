@@ -2,12 +2,16 @@
 //
 // Several sessions on one stack: whatever one of them takes of a common table, the others go on.
 #include "stack/tcp/send_queue.hpp"
+#include "stack/wire/checksum.hpp"
+#include "stack/wire/ethernet.hpp"
+#include "stack/wire/ipv4.hpp"
 #include "test/sim/host.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -23,13 +27,15 @@ namespace {
 /// A session with one channel, on a host that may have several.
 class Client {
 public:
-    Client(sim::Host& host, std::uint16_t number, std::uint32_t max_rx_slots = 4096)
+    Client(sim::Host& host, std::uint16_t number, std::uint32_t max_rx_slots = 4096,
+           std::uint16_t first_port = 0)
         : host_(host), number_(number), arena_(1u << 20) {
         SessionConfig session;
         session.id = 100u + number;
         session.tx_arena = {arena_.data(), arena_.size(), 0};
         session.max_connections = 4096;
         session.max_rx_slots = max_rx_slots;
+        session.first_port = first_port;
         session.counters = &counters_;
         host_.stack().attach_session(number_, session);
         host_.stack().attach_channel(number_, number_);
@@ -101,6 +107,28 @@ std::size_t opened(Client& client, const sim::Host& host, std::size_t most) {
     for (std::size_t i = 0; i < most && client.room() > 0; ++i)
         client.connect({IpAddress::v4(0x0a07'0063), 80});
     return host.tables().connections_live - before;
+}
+
+/// An IPv4 packet from 10.7.0.9 in its Ethernet frame.
+sim::Frame packet(const sim::Host& host, wire::Protocol protocol, std::uint16_t id,
+                  std::uint16_t fragment, std::span<const std::byte> payload) {
+    const wire::EthernetHeader ethernet{MacAddress{{2, 0, 0, 0, 0, 1}},
+                                        MacAddress{{2, 0, 0, 0, 0, 9}},
+                                        static_cast<std::uint16_t>(wire::EtherType::Ipv4)};
+    wire::Ipv4Header ip{};
+    ip.total_length = static_cast<std::uint16_t>(sizeof ip + payload.size());
+    ip.id = id;
+    ip.fragment = fragment;
+    ip.ttl = 64;
+    ip.protocol = static_cast<std::uint8_t>(protocol);
+    ip.source = 0x0a07'0009u;
+    ip.destination = host.v4().v4_bits();
+    ip.checksum = wire::checksum(std::as_bytes(std::span(&ip, 1)));
+    sim::Frame frame(sizeof ethernet + sizeof ip + payload.size());
+    std::memcpy(frame.data(), &ethernet, sizeof ethernet);
+    std::memcpy(frame.data() + sizeof ethernet, &ip, sizeof ip);
+    std::memcpy(frame.data() + sizeof ethernet + sizeof ip, payload.data(), payload.size());
+    return frame;
 }
 
 }  // namespace
@@ -181,6 +209,90 @@ TEST_CASE("Sessions that do not read leave receive slots to the others", "[tcp][
     other.send(connection, 20'000);
     other.turn();
     CHECK(other.counters().rx_slots_held.read() > 10);
+}
+
+TEST_CASE("Slow readers and lost fragments leave receive slots for what is answered at once",
+          "[ip][tcp][sessions]") {
+    sim::HostOptions options;
+    options.rx_slots = 1024;
+    options.rx_budget = 512;
+    sim::Host host(options);
+    std::vector<std::unique_ptr<Client>> slow;
+    for (std::uint16_t i = 0; i < 8; ++i) {
+        slow.push_back(std::make_unique<Client>(host, static_cast<std::uint16_t>(10 + i)));
+        const auto port = static_cast<std::uint16_t>(80 + i);
+        const shm::ConnectionId connection = slow.back()->connect_to_itself(port);
+        for (int k = 0; k < 16; ++k) slow.back()->send(connection, 60'000);
+        slow.back()->turn();
+    }
+    const std::array<std::byte, 64> text{};
+    for (std::uint16_t id = 1; id < 1000; ++id)
+        host.receive(packet(host, wire::Protocol::Udp, id, wire::kIpv4MoreFragments, text),
+                     Client::now());
+    CHECK(host.slots_out() > 256);
+    CHECK(host.slots_out() <= 512);
+
+    static_cast<void>(host.turn(Client::now()));
+    std::array<std::byte, 8> echo{std::byte{8}};  // a request, and its checksum
+    echo[2] = std::byte{0xf7};
+    echo[3] = std::byte{0xff};
+    host.receive(packet(host, wire::Protocol::Icmp, 7, 0, echo), Client::now());
+    CHECK(host.count(shm::Counter::IcmpEchoReplies) == 1);
+}
+
+TEST_CASE("A connect from a port of one's choice respects rights and others' listeners",
+          "[tcp][sessions]") {
+    sim::Host host({});
+    Client owner(host, 10), other(host, 11, 4096, 1024);
+    static_cast<void>(owner.connect_to_itself(8080));
+    const auto connect_from = [&](Client& client, std::uint16_t port) {
+        Submission s;
+        s.op = SubmissionOp::Connect;
+        s.connect = shm::ConnectBody{{IpAddress::v4(0x0a07'0063), 80}, {{}, port}, 0};
+        client.submit(s);
+        const std::vector<Completion> told = client.take();
+        return told.empty() ? 0 : int{told.front().error};
+    };
+    CHECK(connect_from(other, 8080) == EADDRINUSE);
+    CHECK(connect_from(other, 1023) == EACCES);
+    CHECK(connect_from(other, 1024) == 0);
+    CHECK(connect_from(owner, 8080) == 0);  // its own
+    CHECK(connect_from(owner, 1023) == 0);  // it may
+}
+
+TEST_CASE("Accepted connections are shared among the channels that ask for them",
+          "[tcp][listener]") {
+    sim::Host host({});
+    Client first(host, 10), second(host, 11), opener(host, 12);
+    const auto id = static_cast<shm::ListenerId>(1);
+    host.stack().listen(id, {host.v4(), 80}, 0, 64);
+    const auto credit = [&](Client& client, std::uint32_t count) {
+        Submission s;
+        s.op = SubmissionOp::AcceptCredit;
+        s.credit = shm::CreditBody{id, count};
+        client.submit(s);
+    };
+    for (Client* client : {&first, &second}) {
+        host.stack().share_listener(id, client == &first ? 10 : 11);
+        credit(*client, 6);
+    }
+    const auto accepted = [](Client& client) {
+        std::size_t count = 0;
+        for (const Completion& told : client.take()) count += told.op == CompletionOp::Accepted;
+        return count;
+    };
+    for (int i = 0; i < 8; ++i) opener.connect({host.v4(), 80});
+    opener.turn();
+    CHECK(accepted(first) == 4);  // in turn
+    CHECK(accepted(second) == 4);
+
+    for (int i = 0; i < 8; ++i) opener.connect({host.v4(), 80});
+    opener.turn();
+    CHECK(accepted(first) == 2);  // what they had asked for; the rest waits
+    CHECK(accepted(second) == 2);
+    host.stack().leave_listener(id, 11, Client::now());
+    credit(first, 100);
+    CHECK(accepted(first) == 4);
 }
 
 TEST_CASE("That no source port is free is believed for a while, and then looked at again",
