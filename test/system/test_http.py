@@ -3,9 +3,11 @@
 import hashlib
 import os
 import re
+import signal
 
 import pytest
 
+from lab.process import wait_until
 from lab.services import Nginx
 
 MEGA = 1 << 20
@@ -88,3 +90,26 @@ def test_nginx_without_a_master_process(link, family, files):
     root, digests = files
     nginx = Nginx(link.chiru, family, root, master=False)
     assert fetch(link.peer, f"{nginx.url}/mega") == digests["mega"]
+
+
+def test_nginx_with_several_workers_is_reloaded_under_load(link, family, files):
+    """Workers share the listener; a reload replaces them all, and no request is lost."""
+    root, digests = files
+    nginx = Nginx(link.chiru, family, root, workers=3)
+    load = link.peer.start(["wrk", "-t", 1, "-c", 16, "-d", "6s", f"{nginx.url}/byte"])
+    for _ in range(2):
+        before = nginx.program.stderr.count("start worker process ")
+        nginx.program.signal(signal.SIGHUP)
+        wait_until(lambda: nginx.program.stderr.count("start worker process ") >= before + 3, 10,
+                   f"nginx starts new workers\n{nginx.program.tail()}")
+        assert fetch(link.peer, f"{nginx.url}/mega") == digests["mega"]
+    said = load.expect_success(20)
+    assert int(re.search(r"(\d+) requests in", said).group(1)) > 100, said
+
+
+def test_wrk_runs_on_chiru(link, family, files):
+    root, _ = files
+    nginx = Nginx(link.peer, family, root)
+    said = link.chiru.run(["wrk", "-t", 2, "-c", 20, "-d", "2s", f"{nginx.url}/byte"], seconds=20)
+    assert int(re.search(r"(\d+) requests in", said).group(1)) > 100, said
+    assert "Socket errors" not in said, said

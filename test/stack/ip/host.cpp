@@ -103,6 +103,8 @@ void Host::collect() {
         frame.head = head.data();
         frame.head_capacity = kMinHeadBytes;
         if (network_->transmit({&frame, 1}, now_) == 0) return;
+        last_flags_ = frame.flags;
+        last_vlan_ = frame.vlan_tci;
         Bytes bytes(head.begin(), head.begin() + frame.head_length);
         (frame.port == kLocalPort ? sent_locally_ : sent_).push_back(std::move(bytes));
     }

@@ -53,6 +53,9 @@ public:
     std::vector<Bytes> sent();
     /// Frames of kLocalPort among them, separately.
     std::vector<Bytes> sent_locally();
+    /// What the device was asked to do with the last frame: TxFlag bits, and the tag.
+    std::uint16_t last_flags() const { return last_flags_; }
+    std::uint16_t last_vlan() const { return last_vlan_; }
     /// Waits for duplicate address detection and router solicitation to end; forgets frames.
     void settle();
     /// Makes it know 10.7.0.1 and fd07::1 at mac(1).
@@ -85,6 +88,8 @@ private:
     std::unique_ptr<ip::Network> network_;
     std::vector<Bytes> sent_;
     std::vector<Bytes> sent_locally_;
+    std::uint16_t last_flags_ = 0;
+    std::uint16_t last_vlan_ = 0;
     Instant now_{};
 };
 

@@ -435,6 +435,33 @@ TEST_CASE("A reassembled segment of another shard's flow goes there", "[ip]") {
     CHECK(host.held_slots() == 0);
 }
 
+TEST_CASE("A port that inserts tags and header checksums is asked to, and nothing is done twice",
+          "[ip][vlan][offload]") {
+    StackConfig config = Host::standard();
+    config.interfaces[0].vlan = 7;
+    config.ports[0].offloads = shm::kOffloadVlanInsert | shm::kOffloadTxIpChecksum;
+    Host host(config);
+    host.settle();
+    host.receive(ethernet({test::mac(1), kBroadcastMac, 7}, wire::EtherType::Arp,
+                          arp(true, test::mac(1), kPeer, {}, kUs)));
+    auto frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    CHECK(wire::parse_link(frames[0])->vlan == 0);  // not in the frame
+    CHECK(wire::parse_link(frames[0])->type == wire::EtherType::Arp);
+    CHECK(host.last_flags() == kTxVlanInsert);
+    CHECK(host.last_vlan() == 7);
+
+    host.receive(ethernet({test::mac(1), test::mac(2), 7}, wire::EtherType::Ipv4,
+                          ipv4({kPeer, kUs, Protocol::Icmp, 1, 0, false, {}, 64},
+                               echo_request_v4(1, pattern(5)))));
+    frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    CHECK((host.last_flags() & kTxVlanInsert) != 0);
+    CHECK((host.last_flags() & kTxIpChecksum) != 0);
+    CHECK(host.last_vlan() == 7);
+    CHECK(header_at<wire::Ipv4Header>(frames[0], 14).checksum == 0);  // the port fills it in
+}
+
 TEST_CASE("A tagged interface takes and sends tagged frames only", "[ip][vlan]") {
     StackConfig config = Host::standard();
     config.interfaces[0].vlan = 7;

@@ -7,7 +7,7 @@ from .process import Failed, wait_until
 _NGINX = """\
 daemon off;
 master_process {master};
-worker_processes 1;
+worker_processes {workers};
 user root;
 pid {directory}/nginx.pid;
 error_log stderr notice;
@@ -79,14 +79,14 @@ class RedisServer(_Server):
 
 
 class Nginx(_Server):
-    """One worker; `master` says whether a master process forks it, as Debian's own does."""
+    """`master` says whether a master process forks the workers, as Debian's own does."""
 
-    def __init__(self, host, family, root, port=8080, master=True, cpus=None):
+    def __init__(self, host, family, root, port=8080, master=True, workers=1, cpus=None):
         super().__init__(host, family, port)
         directory = host.lab_directory(f"nginx{port}")
         config = directory / "nginx.conf"
         config.write_text(_NGINX.format(directory=directory, root=root,
-                                        master="on" if master else "off",
+                                        master="on" if master else "off", workers=workers,
                                         endpoint=f"{bracketed(self.address)}:{port}"))
         self.program = host.start(["nginx", "-p", directory, "-c", config], cpus=cpus)
         self.url = f"http://{bracketed(self.address)}:{port}"
