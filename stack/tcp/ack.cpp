@@ -29,7 +29,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
 
     if (seg.ack > una_before) {
         report.acked_bytes = static_cast<std::uint32_t>(seg.ack - una_before);
-        land_acknowledged(c, seg.ack, a.now);
+        land_acknowledged(c, seg.ack, report);
         c.info.snd_una = seg.ack.raw();
         c.info.timeouts = 0;
         reclaim(c, a.self);
@@ -96,13 +96,22 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
                 !send_.split(c, i, static_cast<std::uint32_t>(block.end - f.first)))
                 break;
             note_rack(c, f, report.now);
+            note_arrival(c, f, report);
             send_.mark_sacked(c, i);
         }
     }
     report.sacked_bytes = c.sacked_bytes - before;
 }
 
-void Machine::land_acknowledged(Connection& c, Seq ack, Instant now) {
+/// What congestion control and the test of time-outs want to know of text that is with the peer.
+void Machine::note_arrival(const Connection& c, const Flight& f, AckReport& report) {
+    if (f.has(kRepeated | kSacked)) return;
+    report.rtt = Micros(std::max(low_us(report.now) - f.sent_us, 1u));
+    if (f.has(kLost) && f.end() <= c.recover) report.original = true;
+}
+
+void Machine::land_acknowledged(Connection& c, Seq ack, AckReport& report) {
+    const Instant now = report.now;
     bool sampled = false;
     while (c.flight_head != kNil) {
         const Index i = c.flight_head;
@@ -119,6 +128,7 @@ void Machine::land_acknowledged(Connection& c, Seq ack, Instant now) {
             sampled = true;
         }
         if (!f.has(kSacked)) note_rack(c, f, now);
+        note_arrival(c, f, report);
         send_.land(c, i);
     }
 }

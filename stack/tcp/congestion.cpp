@@ -12,8 +12,9 @@ using shm::CongestionAlgorithm;
 
 void Machine::choose_congestion(Connection& c, CongestionAlgorithm algorithm) {
     c.info.congestion = static_cast<std::uint8_t>(algorithm);
+    const CongestionWindow window{c.info.cwnd_bytes, c.info.ssthresh_bytes, c.info.mss};
     switch (algorithm) {
-        case CongestionAlgorithm::Cubic: c.congestion = Cubic{}; return;
+        case CongestionAlgorithm::Cubic: c.congestion = Cubic{window, c.snd_nxt()}; return;
         case CongestionAlgorithm::Reno: c.congestion = Reno{}; return;
         case CongestionAlgorithm::Dctcp: c.congestion = Dctcp{c.snd_nxt()}; return;
     }

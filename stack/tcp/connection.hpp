@@ -79,6 +79,13 @@ enum EcnFlag : std::uint8_t {
     kEcnOweCwr = 4,  ///< the next new text carries CWR
 };
 
+/// Where the test of a time-out stands (RFC 5682 §2.1).
+enum SpuriousTest : std::uint8_t {
+    kNoTest = 0,
+    kAwaitAck = 1,   ///< step 2: the oldest was sent again
+    kAwaitNext = 2,  ///< step 3: then new text, and nothing else was sent again
+};
+
 struct SackBlock {
     Seq first;
     Seq end;  ///< one past the last

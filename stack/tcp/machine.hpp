@@ -264,7 +264,8 @@ private:
     void process_ack(Connection& c, Arrival& a);
     void update_window(Connection& c, const Segment& seg, Index self);
     void read_sack(Connection& c, const Segment& seg, AckReport& report);
-    void land_acknowledged(Connection& c, Seq ack, Instant now);
+    void note_arrival(const Connection& c, const Flight& flight, AckReport& report);
+    void land_acknowledged(Connection& c, Seq ack, AckReport& report);
     void fin_acknowledged(Connection& c, Index self, Instant now);
 
     // recovery.cpp
@@ -281,6 +282,8 @@ private:
     // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
     void undo(Connection& c);
+    void begin_spurious_test(Connection& c);
+    bool proven_spurious(Connection& c, const AckReport& report);
     void learn_patience(Connection& c);
     bool wait_as_others(Connection& c, Instant now);
 

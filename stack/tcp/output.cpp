@@ -36,7 +36,8 @@ constexpr std::size_t kTurnFrames = 16;
 /// When to look again for a free flight record.
 constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
-constexpr std::int64_t kIdleRestartUs = 1'000'000;
+/// As long as Linux's shortest RTO: ours would forget a window between two requests.
+constexpr std::uint32_t kIdlePeriodUs = 200'000;
 
 }  // namespace
 
@@ -114,7 +115,7 @@ Machine::Outcome Machine::emit_reset(Connection& c, Index self, Sink& out) {
 }
 
 Machine::Outcome Machine::emit_lost(Connection& c, Index self, Sink& out, bool& sent) {
-    if (c.lost_bytes == 0) return Outcome::Done;
+    if (c.lost_bytes == 0 || c.spurious == kAwaitNext) return Outcome::Done;
     if (c.pipe_bytes() >= c.info.cwnd_bytes && !c.has(kForceOne)) {
         c.set(kCwndLimited);
         return Outcome::Done;
@@ -242,11 +243,16 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     return Outcome::Done;
 }
 
-// RFC 5681 §4.1: what was known about the path is old after a pause.
+// RFC 2861 §3.1: what was known about the path is worth half after each RTO of a pause, and after a
+// long one nothing. What the window had been is remembered in ssthresh.
 void Machine::restart_after_idle(Connection& c, Instant now) {
     const std::int64_t idle = now.time_since_epoch().count() - c.info.last_sent_us;
-    if (idle < std::max<std::int64_t>(c.info.rto_us, kIdleRestartUs)) return;
-    c.info.cwnd_bytes = std::min(c.info.cwnd_bytes, initial_window(c.info.mss));
+    const std::int64_t period = std::max(c.info.rto_us, kIdlePeriodUs);
+    if (idle < period) return;
+    const std::uint32_t before = c.info.cwnd_bytes;
+    const std::uint32_t least = std::min(before, initial_window(c.info.mss));
+    c.info.cwnd_bytes = std::max(before >> std::min<std::int64_t>(idle / period, 31), least);
+    c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, before / 4 * 3);
 }
 
 // RFC 8985 §7.3: new text if the peer's window takes it, else the last segment again.

@@ -142,6 +142,7 @@ void Machine::leave_recovery(Connection& c) {
         c.info.cwnd_bytes = c.info.ssthresh_bytes;
     }
     c.enter(RecoveryState::Open);
+    c.spurious = kNoTest;
     c.undo_cwnd = 0;
     c.info.dup_acks = 0;
     c.delivery.round = {};

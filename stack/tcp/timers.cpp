@@ -95,6 +95,7 @@ void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
     // A peer may take back what it told by SACK (RFC 2018 §8): one that does not acknowledge the
     // first hole's successor has.
     if (send_.flights()[c.flight_head].has(kSacked)) send_.forget_sack(c);
+    begin_spurious_test(c);
     if (c.info.timeouts == 1)
         enter_recovery(c, shm::RecoveryState::AfterTimeout,
                        {.now = now, .in_flight_bytes = c.outstanding_bytes(), .timeout = true}, 0);

@@ -35,9 +35,29 @@ void Machine::try_undo(Connection& c, const AckReport& report, const Segment& se
         const std::uint32_t ms = timestamp(c, report.now) - seg.ts_echo;
         if (ms <= kLongestEchoMs) sample_rtt(c.info, ms * 1000, config_.tcp);
         undo(c);
-    } else if (told) {
+    } else if (told || proven_spurious(c, report)) {
         undo(c);
     }
+}
+
+/// Timestamps tell by themselves; without them the time-out is put to the test, unless losses were
+/// known before.
+void Machine::begin_spurious_test(Connection& c) {
+    const bool worth = c.info.timeouts == 1 && !c.recovering() &&
+                       !c.negotiated(shm::kNegotiatedTimestamps);
+    c.spurious = worth ? kAwaitAck : kNoTest;
+}
+
+/// F-RTO (RFC 5682 §2.1, §3.1): when the ACK of what was sent again is followed by one of text that
+/// was not, that text had been on its way all along. It asks for new text to send in between.
+bool Machine::proven_spurious(Connection& c, const AckReport& report) {
+    if (c.spurious == kNoTest) return false;
+    const bool proven = c.spurious == kAwaitNext && report.original;
+    const bool goes_on = c.spurious == kAwaitAck && report.acked_bytes > 0 &&
+                         c.snd_una() < c.recover && c.unsent_bytes() > 0 &&
+                         c.info.snd_wnd > c.outstanding_bytes();
+    c.spurious = goes_on ? kAwaitNext : kNoTest;
+    return proven;
 }
 
 /// The window goes back to what it was (RFC 4015 §3.2), and the timer learns.
@@ -51,6 +71,7 @@ void Machine::undo(Connection& c) {
     c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
     c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
     c.enter(RecoveryState::Open);
+    c.spurious = kNoTest;
     c.delivery.round = {};
     c.info.dup_acks = 0;
     c.undo_cwnd = 0;

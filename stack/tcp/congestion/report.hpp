@@ -14,11 +14,14 @@ namespace chiru::tcp {
 
 /// The congestion window of one connection.
 struct CongestionWindow {
+    static constexpr std::uint32_t kNoThreshold = std::numeric_limits<std::uint32_t>::max();
     std::uint32_t cwnd_bytes = 0;
-    std::uint32_t ssthresh_bytes = std::numeric_limits<std::uint32_t>::max();
+    std::uint32_t ssthresh_bytes = kNoThreshold;
     std::uint32_t mss = 0;
 
     bool slow_start() const { return cwnd_bytes < ssthresh_bytes; }
+    /// Did nothing ever stop its growth?
+    bool untried() const { return ssthresh_bytes == kNoThreshold; }
 };
 
 /// RFC 6928 §2.
@@ -38,6 +41,8 @@ struct AckReport {
     bool echoed = false;                ///< ECE: the peer saw marks (RFC 3168)
     bool reducing = false;              ///< in recovery: the window must not grow
     Micros smoothed_rtt{0};             ///< 0 until there was a sample
+    Micros rtt{0};                      ///< of the newest text acknowledged; 0: not measured
+    bool original = false;  ///< text that was sent once and thought lost arrived
     Seq una;                            ///< SND.UNA, after this ACK
     Seq nxt;                            ///< SND.NXT
 };

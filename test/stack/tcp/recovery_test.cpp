@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/sim/script.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace chiru;
+using namespace std::chrono_literals;
+using shm::Counter;
+
+namespace {
+
+void expect_segments(sim::Script& s, int from, int to) {
+    for (int i = from; i < to; ++i)
+        s.expect(".   " + std::to_string(1 + i * 1000) + ":" + std::to_string(1001 + i * 1000) +
+                 "(1000) ack 1");
+}
+
+/// Ten segments are out, the timer expired, and the first one went again.
+void time_out(sim::Script& s) {
+    s.establish("<mss 1000>");
+    s.write(30'000);
+    expect_segments(s, 0, 10);
+    s.advance(8ms);
+    s.expect("P.  1:1001(1000) ack 1");
+    CHECK(s.count(Counter::TcpTimeouts) == 1);
+    CHECK(s.block().cwnd_bytes == 1000);
+}
+
+}  // namespace
+
+TEST_CASE("without timestamps, ACKs of text sent once prove a time-out needless",
+          "[tcp][rfc5682]") {
+    sim::Script s;
+    time_out(s);
+    s.inject(".   1:1(0) ack 1001 win 65535");
+    expect_segments(s, 10, 12);  // new text, and nothing again
+    s.inject(".   1:1(0) ack 2001 win 65535");
+    CHECK(s.count(Counter::TcpSpuriousTimeouts) == 1);
+    CHECK(s.block().cwnd_bytes >= 10'000);
+    s.inject(".   1:1(0) ack 10001 win 65535");
+    CHECK(s.count(Counter::TcpRetransmits) == 1);
+    s.abort();
+    expect_segments(s, 12, 20);
+    s.expect("R.  20001:20001(0)");
+}
+
+TEST_CASE("a duplicate ACK after the new text shows that the time-out was right",
+          "[tcp][rfc5682]") {
+    sim::Script s;
+    time_out(s);
+    s.inject(".   1:1(0) ack 1001 win 65535");
+    expect_segments(s, 10, 12);
+    s.inject(".   1:1(0) ack 1001 win 65535");
+    s.expect("P.  1001:2001(1000) ack 1");
+    CHECK(s.count(Counter::TcpSpuriousTimeouts) == 0);
+    s.abort();
+    s.expect("R.  12001:12001(0)");
+}
+
+TEST_CASE("after a pause the window is worth half for each period", "[tcp][rfc2861]") {
+    sim::Script s;
+    s.establish("<mss 1000>");
+    for (int round = 0; round < 2; ++round) {
+        const int first = round == 0 ? 0 : 10, end = round == 0 ? 10 : 28;
+        s.write(static_cast<std::size_t>(end - first) * 1000);
+        for (int i = first; i < end; ++i) {
+            const bool last = i + 1 == end;
+            s.expect((last ? "P.  " : ".   ") + std::to_string(1 + i * 1000) + ":" +
+                     std::to_string(1001 + i * 1000) + "(1000) ack 1");
+        }
+        s.inject(".   1:1(0) ack " + std::to_string(1 + end * 1000) + " win 65535");
+    }
+    const std::uint32_t before = s.block().cwnd_bytes;
+    CHECK(before >= 25'000);
+    s.advance(250ms);
+    s.write(100);
+    s.expect("P.  28001:28101(100) ack 1");
+    CHECK(s.block().cwnd_bytes == before / 2);
+    s.inject(".   1:1(0) ack 28101 win 65535");
+    s.advance(10s);
+    s.write(100);
+    s.expect("P.  28101:28201(100) ack 1");
+    CHECK(s.block().cwnd_bytes == 10'000);  // never below what a new connection has
+    s.inject(".   1:1(0) ack 28201 win 65535");
+}
