@@ -71,6 +71,7 @@ struct TcpConfig {
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
+    std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included
     std::uint16_t last_port = 60'999;

@@ -271,6 +271,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("send_buffer", tcp.send_buffer_bytes, size(16u << 10, 1u << 30));
     item.optional("congestion", tcp.congestion, congestion());
     item.optional("ecn", tcp.ecn, ecn());
+    item.optional("resets_per_second", tcp.resets_per_second, integer(1u, 10'000'000u));
     item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);
     if (tcp.min_rto > tcp.max_rto)

@@ -23,6 +23,15 @@ bool checksum_right(const Incoming& in) {
     return sum.checksum() == 0;
 }
 
+/// What no honest host sends: port 0, no flag at all, SYN with FIN or RST. Not even answered.
+bool impossible(const wire::TcpHeader& header) {
+    constexpr std::uint8_t kAny = wire::kSyn | wire::kFin | wire::kRst | wire::kAck;
+    const bool two = (header.flags & wire::kSyn) != 0 &&
+                     (header.flags & (wire::kFin | wire::kRst)) != 0;
+    return two || (header.flags & kAny) == 0 || header.source_port == 0 ||
+           header.destination_port == 0;
+}
+
 Tuple tuple_of(const Incoming& in, const wire::TcpHeader& header) {
     return {in.destination, in.source, header.destination_port, header.source_port};
 }
@@ -51,6 +60,7 @@ Fate Machine::receive(const Incoming& in, Instant now) {
     const auto header = read_header<wire::TcpHeader>(in.l4);
     const auto seg = Segment::parse(in.l4);
     if (!seg) return {Counter::InMalformed};
+    if (impossible(*header)) return {Counter::InImpossible};
 
     Arrival a{.in = in, .seg = *seg, .now = now};
     const Tuple tuple = tuple_of(in, *header);
@@ -91,8 +101,8 @@ Fate Machine::meet_nobody(Arrival& a, const Tuple& tuple) {
 void Machine::answer_nobody(const Arrival& a, const Tuple& tuple) {
     const Segment& seg = a.seg;
     if (seg.has(wire::kRst)) return;
-    if (seg.has(wire::kAck)) reply({tuple, seg.ack, Seq(0), wire::kRst});
-    else reply({tuple, Seq(0), seg.end(), wire::kRst | wire::kAck});
+    if (seg.has(wire::kAck)) reply_reset(tuple, seg.ack, Seq(0), wire::kRst);
+    else reply_reset(tuple, Seq(0), seg.end(), wire::kRst | wire::kAck);
 }
 
 void Machine::reply(const Reply& reply) {
@@ -100,23 +110,17 @@ void Machine::reply(const Reply& reply) {
     replies_[(reply_first_ + reply_count_++) % kReplies] = reply;
 }
 
-// The limit varies with the second, so that nobody can count another's challenges by their own
-// (the side channel of RFC 5961 §7's shared limit).
-bool Machine::may_challenge(Instant now) {
-    const std::int64_t second = now.time_since_epoch().count() >> 20;
-    if (second != challenge_second_) {
-        challenge_second_ = second;
-        const std::uint64_t noise = siphash(hash_key_, std::as_bytes(std::span(&second, 1)));
-        challenges_ = kChallengesPerSecond / 2 +
-                      static_cast<std::uint32_t>(noise % kChallengesPerSecond);
+// Each costs the sender one segment and us one; a flood must not make us a source of floods.
+void Machine::reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags) {
+    if (!resets_.take(hash_key_, now_)) {
+        count(Counter::TcpResetsLimited);
+        return;
     }
-    if (challenges_ == 0) return false;
-    --challenges_;
-    return true;
+    reply({.tuple = tuple, .seq = seq, .ack = ack, .flags = flags});
 }
 
 void Machine::challenge_ack(Connection& c, Index self, Instant now) {
-    if (!may_challenge(now)) {
+    if (!challenges_.take(hash_key_, now)) {
         count(Counter::TcpChallengeLimited);
         return;
     }

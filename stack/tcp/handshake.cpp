@@ -107,7 +107,7 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
 Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
     Segment& seg = a.seg;
     if (seg.has(kAck) && (seg.ack <= Seq(c.info.iss) || seg.ack > c.snd_nxt())) {  // first
-        if (!seg.has(kRst)) reply({tuple_of(c), seg.ack, Seq(0), kRst});
+        if (!seg.has(kRst)) reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
         return Counter::InBadAck;
     }
     if (seg.has(kRst)) {  // second
@@ -139,7 +139,7 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
 Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     if (seg.ack <= c.snd_una() || seg.ack > c.snd_nxt()) {
-        reply({tuple_of(c), seg.ack, Seq(0), kRst});
+        reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
         return Counter::InBadAck;
     }
     if (c.info.timeouts == 0 && c.info.last_sent_us != 0) {

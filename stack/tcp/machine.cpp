@@ -60,6 +60,8 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
       counters_(counters),
       sessions_(shm::kMaxSessions),
       channels_(shm::kMaxChannels),
+      challenges_(kChallengesPerSecond),
+      resets_(config.tcp.resets_per_second),
       now_(now) {
     CHECK(tables_.fits);
     std::fill_n(tables_.ports, 65'536, kNil);
@@ -105,6 +107,7 @@ Index Machine::open_block(const Tuple& tuple, Instant now) {
 void Machine::end(Connection& c, Index self, int error) {
     if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
     if (c.has(kPending)) leave_pending(c, self);
+    if (is_orphan(c)) --orphans_;
     if (c.info.state == TcpState::TimeWait && c.session == kNobody)
         leave_time_wait(self);
     unpark(c, self);
@@ -161,6 +164,11 @@ void Machine::release_client(Connection& c, Index self) {
     c.info.channel = kNobody;
     c.events = 0;
     if (c.info.state == TcpState::TimeWait) join_time_wait(self);
+    if (is_orphan(c) && ++orphans_ > connections_.capacity() / kOrphanShare) {
+        count(Counter::TcpOrphansReset);
+        reset(c, self, 0);
+        return;
+    }
     free_if_done(c, self);
 }
 
@@ -187,6 +195,7 @@ void Machine::adopt(Connection& c, Index self, SessionIndex session, ChannelInde
 }
 
 void Machine::enter_time_wait(Connection& c, Index self, Instant now) {
+    if (is_orphan(c)) --orphans_;
     c.info.state = TcpState::TimeWait;
     c.retransmit_at = c.reorder_at = kNever;
     c.life_at = now + config_.tcp.time_wait;
@@ -195,14 +204,21 @@ void Machine::enter_time_wait(Connection& c, Index self, Instant now) {
     tell_closed(c, self, 0);
 }
 
+/// The oldest makes room when too many rest.
 void Machine::join_time_wait(Index self) {
     time_wait_.push_back(connections_.data(), self);
-    ++time_waiting_;
+    if (++time_waiting_ > connections_.capacity() / kTimeWaitShare) recycle_time_wait();
 }
 
 void Machine::leave_time_wait(Index self) {
     time_wait_.remove(connections_.data(), self);
     --time_waiting_;
+}
+
+/// Does it finish by itself what a client left?
+bool Machine::is_orphan(const Connection& c) const {
+    return c.session == kNobody && c.has(kClientGone) && c.info.state != TcpState::TimeWait &&
+           c.info.state != TcpState::Closed && c.info.state != TcpState::Free;
 }
 
 bool Machine::recycle_time_wait() {

@@ -30,6 +30,7 @@
 #include "stack/tcp/engine.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/listener.hpp"
+#include "stack/tcp/noisy_limit.hpp"
 #include "stack/tcp/options.hpp"
 #include "stack/tcp/receive_queue.hpp"
 #include "stack/tcp/segment.hpp"
@@ -210,6 +211,7 @@ private:
     std::uint32_t spare_blocks() const { return connections_.available() + time_waiting_; }
     /// So many are for sessions that have few, whatever the others do.
     std::uint32_t reserved_blocks() const { return connections_.capacity() / 16; }
+    bool is_orphan(const Connection& c) const;
     void tell(Connection& c, Index self, std::uint8_t event);
     void tell_closed(Connection& c, Index self, int error);
     /// There is something for the channel's next complete().
@@ -235,7 +237,7 @@ private:
     Fate meet_nobody(Arrival& a, const Tuple& tuple);
     void answer_nobody(const Arrival& a, const Tuple& tuple);
     void reply(const Reply& reply);
-    bool may_challenge(Instant now);
+    void reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
     void challenge_ack(Connection& c, Index self, Instant now);
     bool packet_too_big(Connection& c, Index self, std::uint32_t mtu);
 
@@ -465,15 +467,20 @@ private:
 
     std::uint32_t unowned_slots_ = 0;  ///< of connections nobody accepted yet
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
-    std::int64_t challenge_second_ = -1;
-    std::uint32_t challenges_ = 0;
+    NoisyLimit challenges_;
+    NoisyLimit resets_;
+    std::uint32_t orphans_ = 0;     ///< closed, without a session, and not in TIME-WAIT yet
     std::uint32_t next_port_ = 0;
     std::uint8_t early_patience_ = 0;  ///< the most that any connection learnt, until then:
     Instant early_until_{};
     Instant now_;  ///< of the last call that had one, for those that have none
 };
 
-/// Challenge ACKs per second and stack (RFC 5961 §7).
+/// Challenge ACKs a second and stack (RFC 5961 §7).
 inline constexpr std::uint32_t kChallengesPerSecond = 1000;
+/// Of the connection table at most one half rests in TIME-WAIT, and a quarter are connections that
+/// finish what a client left that is gone.
+inline constexpr std::uint32_t kTimeWaitShare = 2;
+inline constexpr std::uint32_t kOrphanShare = 4;
 
 }  // namespace chiru::tcp

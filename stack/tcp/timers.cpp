@@ -18,8 +18,8 @@ namespace {
 constexpr int kTimeoutBatch = 1024;
 constexpr std::uint32_t kSynAckRetries = 5;
 constexpr std::uint32_t kMinPersistUs = 200'000;
-/// Probes for a client that is gone: with the interval doubling each time, a minute.
-constexpr std::uint32_t kOrphanProbes = 8;
+/// Probes and repeats for a client that is gone: with the interval doubling, a minute or three.
+constexpr std::uint32_t kOrphanProbes = 7;
 
 Micros seconds_or(std::uint16_t wish_s, Micros otherwise) {
     return wish_s == 0 ? otherwise : Micros(std::chrono::seconds(wish_s));
@@ -87,7 +87,9 @@ bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {
 void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
     ++c.info.timeouts;
     count(Counter::TcpTimeouts);
-    if (gave_up(c, now, config_.tcp.retries)) {
+    const std::uint32_t limit =
+        is_orphan(c) ? std::min(config_.tcp.retries, kOrphanProbes) : config_.tcp.retries;
+    if (gave_up(c, now, limit)) {
         count(Counter::TcpTimedOut);
         reset(c, self, c.info.error != 0 ? c.info.error : ETIMEDOUT);
         return;

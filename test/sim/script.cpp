@@ -136,6 +136,7 @@ Script::Parsed Script::parse(std::string_view text, Where where) const {
                    : ch == 'P' ? wire::kPsh
                    : ch == 'E' ? wire::kEce
                    : ch == 'W' ? wire::kCwr
+                   : ch == '-' ? 0
                                : wire::kAck;
     p.first = static_cast<std::uint32_t>(std::stoul(range));
     p.length = static_cast<std::uint32_t>(std::stoul(range.substr(range.find('(') + 1)));
@@ -296,9 +297,13 @@ void Script::listen(std::uint16_t port, std::uint32_t backlog) {
     our_port_ = port;
     host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, backlog);
     host_.stack().share_listener(kListener, Host::kSession);
+    credit(100);
+}
+
+void Script::credit(std::uint32_t connections) {
     shm::Submission s;
     s.op = shm::SubmissionOp::AcceptCredit;
-    s.credit = {kListener, 100};
+    s.credit = {kListener, connections};
     submit(s);
 }
 

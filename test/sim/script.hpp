@@ -4,8 +4,8 @@
 //
 //     flags  first:last(length)  [ack n]  [win n]  [tos n]  [<option,...>]
 //
-// Flags are S F R P, E and W for ECE and CWR, and '.' for ACK; `tos n` is of the IP header; options
-// are mss n, wscale n, sackOK, sack a:b, ts value echo.
+// Flags are S F R P, E and W for ECE and CWR, '.' for ACK and '-' for none; `tos n` is of the IP
+// header; options are mss n, wscale n, sackOK, sack a:b, ts value echo.
 // Sequence numbers count from 0 on either side, whatever the initial ones are; the peer's begins
 // just below the wrap. Windows are as they stand in the header. A script is strict: a frame that
 // was not expected fails the test, at the latest in ~Script. Time moves only in advance(), and a
@@ -42,6 +42,8 @@ public:
 
     void listen(std::uint16_t port, std::uint32_t backlog = 16);
     void connect(std::uint16_t port);
+    /// The client takes so many more connections.
+    void credit(std::uint32_t connections = 1);
     /// From now on the peer speaks from another port, to whom our ISN is not known yet.
     void from(std::uint16_t port) {
         peer_port_ = port;
