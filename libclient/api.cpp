@@ -272,8 +272,15 @@ int chiru_listen(chiru_channel* channel, chiru_socket socket, int backlog) {
     return with_socket(channel, socket, [&](Channel& rings, Socket& found) {
         const auto bound = channel->bound.find(found.name.index);
         if (bound == channel->bound.end()) return -EDESTADDRREQ;
-        const auto length = static_cast<std::uint32_t>(std::max(backlog, 1));
-        const auto told = channel->session->listen(bound->second.listener, length);
+        const auto early = [&](shm::ConnectionOption option) {
+            return rings.early_option(found, option);
+        };
+        const auto told = channel->session->listen(
+            bound->second.listener,
+            {.backlog = static_cast<std::uint32_t>(std::max(backlog, 1)),
+             .defer_s = static_cast<std::uint32_t>(early(shm::ConnectionOption::DeferAccept)),
+             .max_segment =
+                 static_cast<std::uint16_t>(early(shm::ConnectionOption::MaxSegment))});
         if (!told) return -told.error();
         if (found.state == SocketState::Listening) return 0;  // a new backlog
         return answer(rings.listen(found, bound->second));

@@ -67,6 +67,10 @@ Channel::Channel(std::shared_ptr<Session> session, ChannelParts parts)
       shared_(shm::Channel::attach(region_.bytes(), parts.shard_count)),
       arena_(session_->tx_blocks()) {
     if (shared_ == nullptr) return;
+    // One socket may fill a quarter of the send memory.
+    const std::uint64_t quarter = session_->terms().tx_arena_bytes / 4;
+    most_room_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(quarter, kFirstRoom,
+                                                                      1u << 30));
     sleeper_.emplace(shared_->client_doorbell);
     for (std::uint32_t i = 0; i < parts.shard_count; ++i)
         lanes_.push_back(std::make_unique<Lane>(shared_->lane(i), static_cast<std::uint8_t>(i),

@@ -169,6 +169,8 @@ public:
     /// The pending error, 0 if none; the next call answers 0.
     int take_error(Socket& socket);
     Result<shm::ConnectionInfo, int> info(const Socket& socket);
+    /// A value that was set before there was a connection; 0 if it was not.
+    std::uint64_t early_option(const Socket& socket, shm::ConnectionOption option);
 
     // Progress.
 
@@ -221,7 +223,7 @@ public:
     std::uint32_t socket_count() const { return sockets_.live(); }
 
     static constexpr std::uint32_t kDefaultCredit = 64;
-    static constexpr std::uint32_t kDefaultSendLimit = 4u << 20;
+    static constexpr std::uint32_t kFirstRoom = 256u << 10;  ///< of a socket to send
     static constexpr std::uint32_t kMinSendLimit = 4096;
     static constexpr Micros kForever = Micros::max();
     static constexpr Micros kDefaultSpin{20};
@@ -252,6 +254,7 @@ private:
     void on_connected(Lane& lane, const shm::Completion& completion);
     void on_received(Lane& lane, Socket* socket, const shm::Completion& completion);
     void on_sent(Socket& socket, std::uint32_t bytes);
+    void widen(Socket& socket, std::uint32_t room);
     void on_closed(Socket& socket, const shm::Completion& completion);
     Socket* socket_of(Lane& lane, const shm::Completion& completion);
     Socket* connecting(const Lane& lane, std::uint64_t cookie);
@@ -314,6 +317,7 @@ private:
     std::uint32_t waiting_last_ = kNone;
     std::uint32_t next_shard_ = 0;
     std::uint32_t empty_polls_ = 0;
+    std::uint32_t most_room_ = kFirstRoom;  ///< one socket's share of the send memory
     bool failed_ = false;
 };
 

@@ -18,7 +18,9 @@ void Channel::handle(Lane& lane, const shm::Completion& completion) {
     if (socket != nullptr && completion.sent_bytes != 0) on_sent(*socket, completion.sent_bytes);
     switch (completion.op) {
         case Received: return on_received(lane, socket, completion);
-        case Sent: return;
+        case Sent:
+            if (socket != nullptr) widen(*socket, completion.sent.room_bytes);
+            return;
         case PeerClosed:
             if (socket == nullptr || socket->state == SocketState::Lingering) return;
             socket->flags |= kPeerDone;
@@ -85,6 +87,7 @@ void Channel::on_accepted(Lane& lane, const shm::Completion& completion) {
     Listener& listener = listeners_[found->second];
     Socket& parent = sockets_[listener.socket];
     socket->tx_limit = parent.tx_limit;
+    socket->flags |= parent.flags & kFixedRoom;
     apply_options(*socket, parent.options);
     if (listener.last == kNone) listener.first = socket->name.index;
     else sockets_[listener.last].next = socket->name.index;
@@ -160,6 +163,16 @@ void Channel::on_sent(Socket& socket, std::uint32_t bytes) {
     // Not for every byte: a sender at its limit is woken when a quarter of it is free again.
     const bool at_limit = (socket.flags & (kWantsRoom | kInWaiting)) == kWantsRoom;
     if (!at_limit || socket.tx_bytes > socket.tx_limit - socket.tx_limit / 4) return;
+    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
+    if (socket.state == SocketState::Connected) mark(socket, kWritable);
+}
+
+/// The send buffer grows with what the network carries, unless the program has fixed it.
+void Channel::widen(Socket& socket, std::uint32_t room) {
+    room = std::min(room, most_room_);
+    if ((socket.flags & kFixedRoom) != 0 || room <= socket.tx_limit) return;
+    socket.tx_limit = room;
+    if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
     socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
     if (socket.state == SocketState::Connected) mark(socket, kWritable);
 }

@@ -37,6 +37,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case MaxSegment: return OptionRange{88, 32'767};
         case TypeOfService: return OptionRange{0, 255};
         case TimeToLive: return OptionRange{1, 255};
+        case DeferAccept: return OptionRange{0, 3600};
     }
     return std::nullopt;
 }
@@ -52,7 +53,7 @@ Socket* Channel::create(std::uint64_t user) {
     socket.name = {.index = index, .generation = generation};
     socket.user = user;
     socket.state = SocketState::Open;
-    socket.tx_limit = kDefaultSendLimit;
+    socket.tx_limit = kFirstRoom;
     return &socket;
 }
 
@@ -111,6 +112,8 @@ void Channel::submit_connect(Socket& socket) {
     shm::Submission submission;
     submission.op = shm::SubmissionOp::Connect;
     submission.user = std::uint64_t{socket.name.generation} << 32 | socket.name.index;
+    submission.max_segment =
+        static_cast<std::uint32_t>(early_option(socket, shm::ConnectionOption::MaxSegment));
     submission.connect = {.remote = socket.remote, .local = socket.local, .options = 0};
     // Needed with the SYN, which asks for ECN or does not; the others are in time afterwards.
     for (std::uint32_t i = socket.options; i != kNone; i = options_[i].next)
@@ -285,7 +288,14 @@ void Channel::free_options(Socket& socket) {
     }
 }
 
+std::uint64_t Channel::early_option(const Socket& socket, shm::ConnectionOption option) {
+    for (std::uint32_t i = socket.options; i != kNone; i = options_[i].next)
+        if (options_[i].body.option == option) return options_[i].body.value;
+    return 0;
+}
+
 void Channel::set_send_limit(Socket& socket, std::uint32_t bytes) {
+    socket.flags |= kFixedRoom;
     socket.tx_limit = std::max(bytes, kMinSendLimit);
     if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
     if (socket.tx_bytes >= socket.tx_limit) return;

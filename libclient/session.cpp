@@ -120,10 +120,14 @@ Result<shm::BindReply, int> Session::bind(const Endpoint& local, std::uint32_t b
     return reply->message.bound;
 }
 
-Result<void, int> Session::listen(shm::ListenerId listener, std::uint32_t backlog) {
+Result<void, int> Session::listen(shm::ListenerId listener, const ListenTerms& terms) {
     shm::Message message;
     message.type = shm::MessageType::Listen;
-    message.listen = {.listener = listener, .backlog = backlog};
+    message.listen = {.listener = listener,
+                      .backlog = terms.backlog,
+                      .defer_s = terms.defer_s,
+                      .max_segment = terms.max_segment,
+                      .reserved = 0};
     if (const auto reply = request(message); !reply) return std::unexpected(reply.error());
     return {};
 }

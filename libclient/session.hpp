@@ -62,7 +62,12 @@ public:
     // Requests. Errors are errno values; EPIPE once the session is lost.
 
     Result<shm::BindReply, int> bind(const Endpoint& local, std::uint32_t bind_flags);
-    Result<void, int> listen(shm::ListenerId listener, std::uint32_t backlog);
+    struct ListenTerms {
+        std::uint32_t backlog = 0;
+        std::uint32_t defer_s = 0;      ///< TCP_DEFER_ACCEPT
+        std::uint16_t max_segment = 0;  ///< TCP_MAXSEG
+    };
+    Result<void, int> listen(shm::ListenerId listener, const ListenTerms& terms);
     Result<shm::BindReply, int> adopt(shm::ListenerId listener, const shm::ListenerToken& token);
     Result<void, int> unbind(shm::ListenerId listener);
     Result<shm::ConnectionInfo, int> connection_info(std::uint32_t shard,

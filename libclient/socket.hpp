@@ -93,6 +93,7 @@ enum SocketFlag : std::uint16_t {
     kInChanged = 32,
     kInWaiting = 64,
     kUnaccepted = 128,   ///< in a listener's queue; its edges wait for accept()
+    kFixedRoom = 256,    ///< the program has chosen tx_limit
 };
 
 inline std::uint8_t Socket::readiness() const {

@@ -98,6 +98,9 @@ struct BindReply {
 struct ListenRequest {
     ListenerId listener{};
     std::uint32_t backlog = 0;
+    std::uint32_t defer_s = 0;      ///< accept only once text came, or after so many seconds
+    std::uint16_t max_segment = 0;  ///< bytes, in either direction; 0: the path's
+    std::uint16_t reserved = 0;
 };
 
 struct AdoptRequest {

@@ -113,6 +113,8 @@ enum class ConnectionOption : std::uint32_t {
     MaxSegment,         ///< bytes
     TypeOfService,      ///< IPv4 TOS or IPv6 traffic class
     TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
+    // What follows is the client's own business, or travels with Listen; a shard ignores it.
+    DeferAccept,        ///< of a listener: seconds to wait for text
 };
 
 enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2 };
@@ -140,7 +142,7 @@ struct Submission {
     SubmissionOp op{};
     std::uint8_t count = 0;  ///< used slices (Send) or slots (Release)
     std::uint16_t flags = 0;  ///< SubmissionFlag bits
-    std::uint32_t reserved = 0;
+    std::uint32_t max_segment = 0;  ///< Connect: bytes, in either direction; 0: the path's
     ConnectionId connection;
     std::uint64_t user = 0;  ///< Connect, SetUser: echoed in every completion; else unused
     union {
@@ -167,7 +169,7 @@ enum class CompletionOp : std::uint8_t {
     Accepted,   ///< body.endpoints; `user` is the listener's id
     Connected,  ///< body.endpoints; answers Connect
     Received,   ///< body.slices[0 .. count): in-order payload, now the client's
-    Sent,       ///< nothing but `sent_bytes`
+    Sent,       ///< body.sent, and `sent_bytes`
     PeerClosed, ///< FIN: no more payload will come
     Closed,     ///< the connection is over; `error` says how. The last word about it
 };
@@ -176,6 +178,10 @@ struct EndpointsBody {
     Endpoint remote;
     Endpoint local;
     std::uint32_t peer_mss = 0;
+};
+
+struct SentBody {
+    std::uint32_t room_bytes = 0;  ///< how much it is worth to have queued: it follows cwnd
 };
 
 struct Completion {
@@ -190,6 +196,7 @@ struct Completion {
     union {
         std::array<Slice, kSlicesPerDescriptor> slices;
         EndpointsBody endpoints;
+        SentBody sent;
         std::array<std::byte, 40> raw;
     };
 };

@@ -30,6 +30,13 @@ struct SessionConfig {
     shm::SessionCounters* counters = nullptr;
 };
 
+/// What a listener asks for.
+struct ListenTerms {
+    std::uint32_t backlog = 0;
+    std::uint32_t defer_s = 0;      ///< accept only once text came, or after so many seconds
+    std::uint32_t max_segment = 0;  ///< bytes, in either direction; 0: the path's
+};
+
 /// How a session ends: with a process that crashed or was killed, or with one that said farewell.
 enum class Parting : std::uint8_t {
     Lost,     ///< its connections are reset

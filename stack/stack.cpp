@@ -104,8 +104,8 @@ void Stack::detach_channel(ChannelIndex channel, Instant now) {
 }
 
 void Stack::listen(shm::ListenerId listener, const Endpoint& local, std::uint32_t bind_flags,
-                   std::uint32_t backlog) {
-    state_->tcp.listen(listener, local, bind_flags, backlog);
+                   const ListenTerms& terms) {
+    state_->tcp.listen(listener, local, bind_flags, terms);
 }
 
 void Stack::share_listener(shm::ListenerId listener, SessionIndex session) {

@@ -80,7 +80,7 @@ public:
     /// Starts answering SYNs to `local` (address unspecified: any of ours). Channels get
     /// connections once they give AcceptCredit. A second call changes the backlog.
     void listen(shm::ListenerId listener, const Endpoint& local, std::uint32_t bind_flags,
-                std::uint32_t backlog);
+                const ListenTerms& terms);
     /// Lets a session give credit to a listener.
     void share_listener(shm::ListenerId listener, SessionIndex session);
     /// The session takes no part any longer; its undelivered connections go to the others.

@@ -55,7 +55,7 @@ struct Listen {
     shm::ListenerId listener{};
     Endpoint local;
     std::uint32_t bind_flags = 0;  ///< shm::BindFlag bits
-    std::uint32_t backlog = 0;
+    ListenTerms terms;
 };
 
 struct ShareListener {

@@ -177,7 +177,7 @@ void Shard::carry_out(const Command& command) {
                 stack_.detach_channel(what.channel, now_);
                 remove_lane(what.channel);
             } else if constexpr (std::is_same_v<What, Listen>) {
-                stack_.listen(what.listener, what.local, what.bind_flags, what.backlog);
+                stack_.listen(what.listener, what.local, what.bind_flags, what.terms);
             } else if constexpr (std::is_same_v<What, ShareListener>) {
                 stack_.share_listener(what.listener, what.session);
             } else if constexpr (std::is_same_v<What, LeaveListener>) {

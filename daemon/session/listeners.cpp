@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint32_t kKnownFlags =
     shm::kBindReuseAddress | shm::kBindReusePort | shm::kBindV6Only;
 constexpr std::uint32_t kMaxBacklog = 65'535;
+constexpr std::uint32_t kMaxDeferS = 3600;
 
 /// Does a socket bound to `wide` take what is sent to `narrow` as well?
 bool covers(const IpAddress& wide, std::uint32_t flags, const IpAddress& narrow) {
@@ -145,7 +146,9 @@ Result<Orders, int> Listeners::listen(SessionIndex session, const shm::ListenReq
     orders.push_back(Listen{.listener = listener->id,
                             .local = listener->local,
                             .bind_flags = listener->flags,
-                            .backlog = listener->backlog});
+                            .terms = {.backlog = listener->backlog,
+                                      .defer_s = std::min(request.defer_s, kMaxDeferS),
+                                      .max_segment = request.max_segment}});
     Holder& holder = *listener->holder(session);
     if (!std::exchange(holder.listening, true))
         orders.push_back(ShareListener{.listener = listener->id, .session = session});

@@ -199,8 +199,11 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
                 }
             }
             const bool open = socket.chiru() != nullptr;
-            return socket.options().set(open ? &socket.channel() : nullptr, socket.chiru(), level,
-                                        name, value, length);
+            const int result = socket.options().set(open ? &socket.channel() : nullptr,
+                                                    socket.chiru(), level, name, value, length);
+            const bool told = name == TCP_DEFER_ACCEPT || name == TCP_MAXSEG;
+            if (result == 0 && level == IPPROTO_TCP && told) socket.option_changed();
+            return result;
         },
         [&] { return real().setsockopt(fd, level, name, value, length); });
 }
@@ -325,14 +328,37 @@ ssize_t writev(int fd, const iovec* pieces, int count) {
     return with_sigpipe(sent, fd, 0);
 }
 
+namespace {
+
+/// MSG_FASTOPEN connects first. Without a cookie of the peer's, which is always so here, that is
+/// all it does (RFC 7413 §4.1.3): the data follows the handshake. Returns the flags that are left,
+/// or -1 with errno.
+int open_first(int fd, const sockaddr* to, socklen_t length, int flags) {
+    if ((flags & MSG_FASTOPEN) == 0) return flags;
+    if (to == nullptr) {
+        errno = EINVAL;
+        return -1;
+    }
+    return posix::connect(fd, to, length) == 0 ? flags & ~MSG_FASTOPEN : -1;
+}
+
+}  // namespace
+
 ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to,
                socklen_t length) {
-    // A connected stream ignores the address; TCP Fast Open, which would use it, is refused.
+    // A connected stream ignores the address.
     if (fd_table.find(fd) == nullptr) return real().sendto(fd, buffer, bytes, flags, to, length);
-    return posix::send(fd, buffer, bytes, flags);
+    if (const int left = open_first(fd, to, length, flags); left >= 0)
+        return posix::send(fd, buffer, bytes, left);
+    return -1;
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+    if ((flags & MSG_FASTOPEN) != 0 && message != nullptr && fd_table.find(fd) != nullptr) {
+        const auto* to = static_cast<const sockaddr*>(message->msg_name);
+        flags = open_first(fd, to, message->msg_namelen, flags);
+        if (flags < 0) return -1;
+    }
     const ssize_t sent = dispatch(
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {

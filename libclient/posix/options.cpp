@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <string_view>
 
@@ -62,6 +63,11 @@ constexpr Row kRows[] = {
     flag(R::ReuseAddress, SOL_SOCKET, SO_REUSEADDR, kKept),
     flag(R::ReusePort, SOL_SOCKET, SO_REUSEPORT, kKept),
     flag(R::V6Only, IPPROTO_IPV6, IPV6_V6ONLY, kKept),
+    flag(R::OobInline, SOL_SOCKET, SO_OOBINLINE, kKept),  // as it always is
+    number(R::ReceiveLowWater, SOL_SOCKET, SO_RCVLOWAT, kKept, 1, INT_MIN, INT_MAX),
+    number(R::DeferAccept, IPPROTO_TCP, TCP_DEFER_ACCEPT, kKept, 0, INT_MIN, INT_MAX),
+    number(R::FastOpen, IPPROTO_TCP, TCP_FASTOPEN, kKept, 0, 0, INT_MAX),
+    number(R::FastOpenConnect, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, kKept, 0, 0, 1),
 };
 static_assert(std::size(kRows) == static_cast<std::size_t>(OptionRow::Count));
 
@@ -73,6 +79,16 @@ const Row* find_row(int level, int name) {
 }
 
 constexpr std::size_t place(OptionRow row) { return static_cast<std::size_t>(row); }
+constexpr int kLeastReceiveBuffer = 2304 / 2;  // Linux's least, of which it answers twice
+constexpr int kLeastSendBuffer = 4608 / 2;
+
+/// Linux counts by repeated SYN-ACKs: 1, 3, 7, ... seconds.
+int round_deferral(int seconds) {
+    int rounded = 0;
+    while (rounded < seconds && rounded < 127) rounded = 2 * rounded + 1;
+    return rounded;
+}
+
 constexpr bool is_buffer(OptionRow row) { return row == R::ReceiveBuffer || row == R::SendBuffer; }
 
 }  // namespace
@@ -103,11 +119,8 @@ int Options::set(client::Channel* channel, client::Socket* socket, int level, in
         return set_timeout(receive_timeout_, value, length);
     if (level == SOL_SOCKET && name == SO_SNDTIMEO)
         return set_timeout(send_timeout_, value, length);
-    if (level == SOL_SOCKET && name == SO_LINGER) {
-        if (length < sizeof linger_) return -EINVAL;
-        std::memcpy(&linger_, value, sizeof linger_);
-        return 0;
-    }
+    if (level == SOL_SOCKET && name == SO_LINGER)
+        return set_linger(channel, socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
         const int error = set_congestion(value, length);
         if (error == 0 && socket != nullptr) apply(*channel, *socket);
@@ -119,8 +132,16 @@ int Options::set(client::Channel* channel, client::Socket* socket, int level, in
     int number = 0;
     std::memcpy(&number, value, sizeof number);
     if (row->is_flag) number = number != 0 ? 1 : 0;
-    else if (is_buffer(row->row)) number = std::clamp(number, 1'152, row->highest);
+    else if (row->row == R::ReceiveBuffer)
+        number = std::clamp(number, kLeastReceiveBuffer, row->highest);
+    else if (row->row == R::SendBuffer) number = std::clamp(number, kLeastSendBuffer, row->highest);
+    else if (row->row == R::ReceiveLowWater) number = number < 0 ? INT_MAX : std::max(number, 1);
+    else if (row->row == R::DeferAccept) number = round_deferral(number);
     else if (number < row->lowest || number > row->highest) return -EINVAL;
+    const bool opens = row->row == R::FastOpen || row->row == R::FastOpenConnect;
+    if (opens && socket != nullptr && socket->state != client::SocketState::Listening &&
+        socket->state != client::SocketState::Open)
+        return -EINVAL;  // too late
     if (socket != nullptr && row->option != kKept) {
         const auto done = channel->set_option(*socket, row->option,
                                               static_cast<std::uint64_t>(number));
@@ -146,6 +167,19 @@ void Options::apply(client::Channel& channel, client::Socket& socket) const {
     if (congestion_set_)
         static_cast<void>(
             channel.set_option(socket, ConnectionOption::CongestionControl, congestion_));
+    if (resets_on_close())
+        static_cast<void>(channel.set_option(socket, ConnectionOption::LingerZero, 1));
+}
+
+/// The stack hears of a time of zero: then the end of the process resets as well.
+int Options::set_linger(client::Channel* channel, client::Socket* socket, const void* value,
+                        socklen_t length) {
+    if (length < sizeof linger_) return -EINVAL;
+    std::memcpy(&linger_, value, sizeof linger_);
+    if (socket != nullptr)
+        static_cast<void>(channel->set_option(*socket, ConnectionOption::LingerZero,
+                                              resets_on_close() ? 1 : 0));
+    return 0;
 }
 
 int Options::get(int level, int name, void* value, socklen_t* length) const {

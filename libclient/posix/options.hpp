@@ -46,6 +46,11 @@ enum class OptionRow : std::uint8_t {
     ReuseAddress,
     ReusePort,
     V6Only,
+    OobInline,
+    ReceiveLowWater,
+    DeferAccept,
+    FastOpen,
+    FastOpenConnect,
     Count,
 };
 
@@ -71,9 +76,16 @@ public:
         return linger_.l_onoff != 0 ? Micros(std::int64_t{linger_.l_linger} * 1'000'000)
                                     : Micros::zero();
     }
+    /// recv() and poll() wait for so many bytes.
+    std::uint32_t receive_low_water() const {
+        return static_cast<std::uint32_t>(value_of(OptionRow::ReceiveLowWater));
+    }
+    bool is_set(OptionRow row) const { return (set_ >> static_cast<unsigned>(row) & 1) != 0; }
     int value_of(OptionRow row) const { return values_[static_cast<std::size_t>(row)]; }
 
 private:
+    int set_linger(client::Channel* channel, client::Socket* socket, const void* value,
+                   socklen_t length);
     int set_congestion(const void* value, socklen_t length);
     int set_timeout(Micros& timeout, const void* value, socklen_t length);
 

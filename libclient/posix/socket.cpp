@@ -124,13 +124,24 @@ int Socket::bind(int fd, const sockaddr* address, socklen_t length) {
 
 int Socket::listen_in_chiru(int backlog) {
     backlog_ = backlog < 0 ? SOMAXCONN : static_cast<std::uint32_t>(backlog);
-    const auto done = channel_->session().listen(bound_.listener, backlog_);
+    const bool bounded = options_.is_set(OptionRow::MaxSegment);
+    const int segment = bounded ? options_.value_of(OptionRow::MaxSegment) : 0;
+    const auto done = channel_->session().listen(
+        bound_.listener,
+        {.backlog = backlog_,
+         .defer_s = static_cast<std::uint32_t>(options_.value_of(OptionRow::DeferAccept)),
+         .max_segment = static_cast<std::uint16_t>(segment)});
     if (!done) return -done.error();
     if (chiru_ == nullptr)
         if (const int error = open(channel_); error != 0) return error;
     phase_ = Phase::Listening;
     if (!interests_.empty()) show_interest();
     return 0;
+}
+
+void Socket::option_changed() {
+    if (phase_ == Phase::Listening)
+        static_cast<void>(listen_in_chiru(static_cast<int>(backlog_)));
 }
 
 int Socket::listen(int fd, int backlog) {
@@ -382,7 +393,11 @@ std::uint32_t Socket::readiness() const {
     if (chiru_ == nullptr) return 0;
     const std::uint8_t levels = chiru_->readiness();
     std::uint32_t ready = 0;
-    if ((levels & client::kReadable) != 0) ready |= EPOLLIN | EPOLLRDNORM;
+    // SO_RCVLOWAT: fewer bytes are none yet, unless no more will come.
+    const bool few = chiru_->unread_bytes() < options_.receive_low_water() &&
+                     (levels & (client::kPeerClosed | client::kError)) == 0 &&
+                     phase_ == Phase::Live;
+    if ((levels & client::kReadable) != 0 && !few) ready |= EPOLLIN | EPOLLRDNORM;
     if (phase_ == Phase::Listening)
         return chiru_->state != client::SocketState::Over ? ready
                : end_told_                                ? 0u

@@ -63,6 +63,8 @@ public:
     int connect(Guard& guard, int fd, const sockaddr* address, socklen_t length);
     int accept(Guard& guard, int fd, sockaddr* address, socklen_t* length, int flags);
     int shutdown(int how);
+    /// An option was set that a listener's daemon must hear of.
+    void option_changed();
     int name(sockaddr* address, socklen_t* length) const;
     int peer(sockaddr* address, socklen_t* length) const;
     /// Waits for what was sent to arrive, as SO_LINGER asks before the last close.

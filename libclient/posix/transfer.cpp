@@ -107,13 +107,16 @@ ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int
     if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;
     const std::size_t total = total_of(pieces);
     const bool waits = !socket.nonblocking() && (flags & MSG_DONTWAIT) == 0;
-    const std::size_t wanted = (flags & MSG_WAITALL) != 0 && waits ? total : 1;
+    const std::size_t least = std::min<std::size_t>(socket.options().receive_low_water(), total);
+    const std::size_t wanted = !waits                         ? 1
+                               : (flags & MSG_WAITALL) != 0 ? total
+                                                            : std::max<std::size_t>(least, 1);
     const Deadline deadline = waits ? deadline_of(socket.options().receive_timeout())
                                     : Deadline::at_once();
     std::size_t done = 0;
     for (bool looked = false;;) {
         const bool peeks = (flags & MSG_PEEK) != 0;
-        const bool enough = !peeks || wanted == 1 || socket.chiru()->unread_bytes() >= total ||
+        const bool enough = !peeks || wanted == 1 || socket.chiru()->unread_bytes() >= wanted ||
                             (socket.readiness() & EPOLLRDHUP) != 0;
         // Even a recv() of no bytes waits for some to be there.
         const bool there = total != 0 || (socket.readiness() & EPOLLIN) != 0;

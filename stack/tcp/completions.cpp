@@ -110,9 +110,19 @@ bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
         release_client(c, self);
         return true;
     }
-    if (c.info.sent_bytes > 0 && begin(CompletionOp::Sent) == nullptr) return false;
+    if (c.info.sent_bytes > 0) {
+        Completion* made = begin(CompletionOp::Sent);
+        if (made == nullptr) return false;
+        made->sent.room_bytes = send_room(c);
+    }
     unmark_event(c, self);
     return true;
+}
+
+// One window under way and one to follow it at once.
+std::uint32_t Machine::send_room(const Connection& c) const {
+    const std::uint32_t window = std::min(c.info.cwnd_bytes, c.info.max_snd_wnd);
+    return std::min(2 * std::min(window, 1u << 30), config_.tcp.send_buffer_bytes);
 }
 
 // The next slice of queued text; false if there is none.

@@ -68,8 +68,8 @@ void Engine::detach_channel(ChannelIndex channel, Instant now) {
 }
 
 void Engine::listen(shm::ListenerId listener, const Endpoint& local, std::uint32_t bind_flags,
-                    std::uint32_t backlog) {
-    state_->machine.listen(listener, local, bind_flags, backlog);
+                    const ListenTerms& terms) {
+    state_->machine.listen(listener, local, bind_flags, terms);
 }
 
 void Engine::share_listener(shm::ListenerId listener, SessionIndex session) {

@@ -96,7 +96,7 @@ public:
     void detach_channel(ChannelIndex channel, Instant now);
 
     void listen(shm::ListenerId listener, const Endpoint& local, std::uint32_t bind_flags,
-                std::uint32_t backlog);
+                const ListenTerms& terms);
     void share_listener(shm::ListenerId listener, SessionIndex session);
     void leave_listener(shm::ListenerId listener, SessionIndex session, Instant now);
     void unlisten(shm::ListenerId listener, Instant now);

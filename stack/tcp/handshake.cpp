@@ -8,6 +8,7 @@
 #include "stack/tcp/rtt.hpp"
 #include "stack/wire/tcp.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace chiru::tcp {
@@ -66,7 +67,8 @@ void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
     c.info.negotiated = agreed;
     negotiate_ecn(c, seg);
     const std::uint32_t options = seg.has_timestamps ? 12 : 0;
-    c.info.mss = std::min(peer_mss, c.path.mtu - header_bytes(c)) - options;
+    // The path may have been looked up anew since; what the client bounded stays bounded.
+    c.info.mss = std::min({peer_mss, c.path.mtu - header_bytes(c), c.info.mss}) - options;
     c.info.cwnd_bytes = initial_window(c.info.mss);
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd;  // never scaled in a SYN
     c.info.snd_wl1 = seg.seq.raw();
@@ -97,7 +99,7 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
     Connection& c = connections_[self];
     c.info.state = TcpState::SynReceived;
     c.set(kPassive | kOweSyn);
-    begin_send_space(c, route->path, a.now);
+    begin_send_space(c, limit_segment(route->path, tuple, listener.max_segment), a.now);
     negotiate(c, seg, a.now);
     join_half_open(c, self, static_cast<Index>(&listener - listeners_.data()));
     mark_output(c, self);
@@ -136,16 +138,33 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
     return Counter::InAccepted;  // text that came with the SYN comes again
 }
 
+/// As if the way were narrower: TCP_MAXSEG bounds what is offered and what is sent.
+Path Machine::limit_segment(Path path, const Tuple& tuple, std::uint32_t max_segment) {
+    const std::uint32_t headers = tuple.remote.is_v4() ? 40 : 60;
+    if (max_segment != 0 && max_segment + headers < path.mtu)
+        path.mtu = static_cast<std::uint16_t>(std::max(max_segment, kMinMss) + headers);
+    return path;
+}
+
+// TCP_DEFER_ACCEPT: an ACK that brings no text is not worth waking a server for. The handshake
+// stays open until text comes, or for as long as the listener says.
+bool Machine::deferred(const Connection& c, const Segment& seg, Instant now) const {
+    const std::uint32_t defer_s = listeners_[c.listener].defer_s;
+    if (defer_s == 0 || !seg.text.empty() || seg.has(wire::kFin)) return false;
+    return now < Instant(Micros(c.info.opened_us)) + std::chrono::seconds(defer_s);
+}
+
 Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     if (seg.ack <= c.snd_una() || seg.ack > c.snd_nxt()) {
         reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
         return Counter::InBadAck;
     }
-    if (c.info.timeouts == 0 && c.info.last_sent_us != 0) {
+    if (c.info.timeouts == 0 && c.info.last_sent_us != 0 && c.info.srtt_us == 0) {
         const auto r = a.now.time_since_epoch().count() - c.info.last_sent_us;
         sample_rtt(c.info, static_cast<std::uint32_t>(r), config_.tcp);
     }
+    if (c.has(kPassive) && deferred(c, seg, a.now)) return Counter::InAccepted;
     c.info.snd_una = seg.ack.raw();
     c.info.snd_wl1 = seg.seq.raw();
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd << c.info.snd_shift;

@@ -48,10 +48,12 @@ Index Machine::find_listener(shm::ListenerId id) const {
 }
 
 void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bind_flags,
-                     std::uint32_t backlog) {
-    const std::uint32_t bounded = std::min(backlog, kMaxBacklog);
+                     const ListenTerms& terms) {
+    const std::uint32_t bounded = std::min(terms.backlog, kMaxBacklog);
     if (const Index known = find_listener(id); known != kNil) {
         listeners_[known].info.backlog = bounded;
+        listeners_[known].defer_s = terms.defer_s;
+        listeners_[known].max_segment = terms.max_segment;
         return;
     }
     const Index i = listeners_.take();
@@ -64,6 +66,8 @@ void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bi
     l.info.v6_only = (bind_flags & shm::kBindV6Only) != 0;
     l.info.listener = static_cast<std::uint32_t>(id);
     l.info.backlog = bounded;
+    l.defer_s = terms.defer_s;
+    l.max_segment = terms.max_segment;
     l.next_of_port = tables_.ports[local.port];
     tables_.ports[local.port] = i;
     l.next_of_id = listener_ids_[bucket(id)];

@@ -30,6 +30,8 @@ struct Listener {
     Index last_grant = kNil;
     Index next_of_port = kNil;  ///< the other listeners of this port; free listeners
     Index next_of_id = kNil;    ///< the other listeners of this id's bucket
+    std::uint32_t defer_s = 0;      ///< see ListenTerms
+    std::uint32_t max_segment = 0;
     Instant cookies_until{};    ///< no ACK brings a cookie after that
 };
 static_assert(std::is_trivially_copyable_v<Listener>);

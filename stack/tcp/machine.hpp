@@ -164,7 +164,7 @@ public:
     void attach_channel(ChannelIndex channel, SessionIndex session);
     void detach_channel(ChannelIndex channel, Instant now);
     void listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bind_flags,
-                std::uint32_t backlog);
+                const ListenTerms& terms);
     void share_listener(shm::ListenerId id, SessionIndex session);
     void leave_listener(shm::ListenerId id, SessionIndex session, Instant now);
     void unlisten(shm::ListenerId id, Instant now);
@@ -245,6 +245,8 @@ private:
     shm::Counter listen_arrives(Arrival& a, const Tuple& tuple, Listener& listener);
     shm::Counter syn_sent_arrives(Connection& c, Arrival& a);
     Verdict syn_received_ack(Connection& c, Arrival& a);
+    static Path limit_segment(Path path, const Tuple& tuple, std::uint32_t max_segment);
+    bool deferred(const Connection& c, const Segment& seg, Instant now) const;
     void negotiate(Connection& c, const Segment& seg, Instant now);
     void established(Connection& c, Index self, Instant now);
     void begin_send_space(Connection& c, const Path& path, Instant now);
@@ -377,6 +379,7 @@ private:
     void channel_idle_if_empty(ChannelIndex channel);
     bool emit_events(Connection& c, Index self, std::span<shm::Completion> out,
                      std::size_t& used);
+    std::uint32_t send_room(const Connection& c) const;
     bool deliver(Connection& c, Index self, shm::Completion& completion);
     bool deliver_private(Connection& c, Index self, Session& session,
                          shm::Completion& completion);

@@ -328,7 +328,13 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     const std::uint32_t stamp = timestamp(c, out.now);
     const bool syn = (flags & kSyn) != 0;
     if (syn) {
-        write_syn_options(writer, syn_options(c, (flags & kAck) != 0, stamp));
+        const bool answer = (flags & kAck) != 0;
+        SynOptions offer = syn_options(c, answer, stamp);
+        const std::uint32_t bound = !answer             ? c.info.mss
+                                    : c.has(kPassive) ? listeners_[c.listener].max_segment
+                                                      : 0;
+        if (bound != 0) offer.mss = std::min(offer.mss, bound);
+        write_syn_options(writer, offer);
     } else {
         write_options(writer, c, stamp, payload.length == 0 && (flags & kRst) == 0);
     }

@@ -113,6 +113,15 @@ void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
 }
 
 void Machine::handshake_timeout(Connection& c, Index self, Instant now) {
+    // The peer has the SYN-ACK, as its ACK told, and it is our wish to wait for its text.
+    if (c.has(kPassive) && c.info.srtt_us != 0 && listeners_[c.listener].defer_s != 0) {
+        const Instant end = Instant(Micros(c.info.opened_us)) +
+                            std::chrono::seconds(listeners_[c.listener].defer_s);
+        if (now < end) {
+            c.retransmit_at = end;
+            return;
+        }
+    }
     ++c.info.timeouts;
     const std::uint32_t limit = c.has(kPassive) ? kSynAckRetries : config_.tcp.syn_retries;
     if (gave_up(c, now, limit)) {

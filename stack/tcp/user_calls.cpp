@@ -131,7 +131,7 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     Connection& c = connections_[self];
     c.info.state = TcpState::SynSent;
     c.info.user = s.user;
-    begin_send_space(c, route->path, now);
+    begin_send_space(c, limit_segment(route->path, tuple, s.max_segment), now);
     if (const std::uint32_t wish = s.connect.options >> shm::kConnectCongestionShift;
         wish > 0 && wish <= shm::kCongestionAlgorithms)
         choose_congestion(c, static_cast<shm::CongestionAlgorithm>(wish - 1));
@@ -365,6 +365,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             if (value == 0 || value > 255) return Violation::BadOption;
             c.ip.ttl = static_cast<std::uint8_t>(value);
             return Violation::None;
+        case ConnectionOption::DeferAccept: return Violation::None;
     }
     return Violation::BadOption;
 }

@@ -22,7 +22,7 @@ constexpr shm::ListenerId kListener{1};
 class Bench {
 public:
     Bench() : client_(options(1)), server_(options(2)) {
-        server_.stack().listen(kListener, {IpAddress(), 7}, 0, 16);
+        server_.stack().listen(kListener, {IpAddress(), 7}, 0, {.backlog = 16});
         server_.stack().share_listener(kListener, sim::Host::kSession);
         shm::Submission credit;
         credit.op = shm::SubmissionOp::AcceptCredit;

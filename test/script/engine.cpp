@@ -163,7 +163,7 @@ void EngineTarget::submit(Socket& socket, SubmissionOp op) {
 }
 
 void EngineTarget::start_listening() {
-    host_->stack().listen(kListener, Endpoint{IpAddress(), kPort}, 0, 16);
+    host_->stack().listen(kListener, Endpoint{IpAddress(), kPort}, 0, {.backlog = 16});
     host_->stack().share_listener(kListener, sim::Host::kSession);
     shm::Submission s;
     s.op = SubmissionOp::AcceptCredit;

@@ -32,7 +32,7 @@ void Application::submit(const Submission& s, Instant now) {
 
 void Application::listen(std::uint16_t port, const SocketPlan& plan) {
     accept_plan_ = plan;
-    host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, 128);
+    host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, {.backlog = 128});
     host_.stack().share_listener(kListener, Host::kSession);
     Submission s;
     s.op = SubmissionOp::AcceptCredit;

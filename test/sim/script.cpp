@@ -293,9 +293,9 @@ void Script::submit(shm::Submission& s) {
     pump();
 }
 
-void Script::listen(std::uint16_t port, std::uint32_t backlog) {
+void Script::listen(std::uint16_t port, const ListenTerms& terms) {
     our_port_ = port;
-    host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, backlog);
+    host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, terms);
     host_.stack().share_listener(kListener, Host::kSession);
     credit(100);
 }
@@ -307,10 +307,11 @@ void Script::credit(std::uint32_t connections) {
     submit(s);
 }
 
-void Script::connect(std::uint16_t port) {
+void Script::connect(std::uint16_t port, std::uint32_t max_segment) {
     peer_port_ = port;
     shm::Submission s;
     s.op = shm::SubmissionOp::Connect;
+    s.max_segment = max_segment;
     s.connect = {};
     s.connect.remote = {IpAddress::v4(kPeer), port};
     submit(s);

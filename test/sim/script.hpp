@@ -40,8 +40,8 @@ public:
     Script(const Script&) = delete;
     Script& operator=(const Script&) = delete;
 
-    void listen(std::uint16_t port, std::uint32_t backlog = 16);
-    void connect(std::uint16_t port);
+    void listen(std::uint16_t port, const ListenTerms& terms = {.backlog = 16});
+    void connect(std::uint16_t port, std::uint32_t max_segment = 0);
     /// The client takes so many more connections.
     void credit(std::uint32_t connections = 1);
     /// From now on the peer speaks from another port, to whom our ISN is not known yet.

@@ -263,12 +263,14 @@ enum chiru_option {
     CHIRU_USER_TIMEOUT = 7,    /* milliseconds (RFC 5482); 0: the default */
     CHIRU_QUICKACK = 8,        /* 0 or 1: acknowledge without delay */
     CHIRU_RECEIVE_BUFFER = 9,  /* bytes the window may grow to; 0: automatic */
-    CHIRU_SEND_BUFFER = 10,    /* bytes that may be sent and not yet acknowledged; default 4 MiB */
+    CHIRU_SEND_BUFFER = 10,    /* bytes that may be sent and not yet acknowledged; else automatic */
     CHIRU_LINGER_ZERO = 11,    /* 0 or 1: close resets */
     CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC, CHIRU_RENO, CHIRU_DCTCP */
-    CHIRU_MAX_SEGMENT = 13,    /* bytes */
+    CHIRU_MAX_SEGMENT = 13,    /* bytes; set before connecting or listening, in either direction */
     CHIRU_TYPE_OF_SERVICE = 14,/* IPv4 TOS or IPv6 traffic class */
-    CHIRU_TIME_TO_LIVE = 15    /* IPv4 TTL or IPv6 hop limit */
+    CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
+    CHIRU_DEFER_ACCEPT = 16    /* of a listener, before it listens: accept only once data came, or
+                                  after so many seconds */
 };
 
 #define CHIRU_CUBIC 0

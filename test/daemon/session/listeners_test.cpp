@@ -38,7 +38,11 @@ struct Fixture {
     }
     Result<Orders, int> listen(SessionIndex session, shm::ListenerId id,
                                std::uint32_t backlog = 10) {
-        return listeners.listen(session, {.listener = id, .backlog = backlog});
+        return listeners.listen(session, {.listener = id,
+                                           .backlog = backlog,
+                                           .defer_s = 0,
+                                           .max_segment = 0,
+                                           .reserved = 0});
     }
 };
 
@@ -129,7 +133,7 @@ TEST_CASE_METHOD(Fixture, "A second listen changes the backlog and shares nothin
     const auto again = listen(kNginx, bound->listener, 100);
     REQUIRE(again);
     REQUIRE(again->size() == 1);
-    CHECK(std::get<Listen>(again->at(0)).backlog == 100);
+    CHECK(std::get<Listen>(again->at(0)).terms.backlog == 100);
 }
 
 TEST_CASE_METHOD(Fixture, "Port 0 chooses a free one of the range", "[bind]") {

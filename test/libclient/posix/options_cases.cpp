@@ -6,11 +6,14 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -70,6 +73,78 @@ void case_options() {
     say("TCP_INFO", getsockopt(pair.near, IPPROTO_TCP, TCP_INFO, &info, &length));
 }
 
+void say_option(const char* what, int fd, int level, int name) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    const int result = getsockopt(fd, level, name, &value, &length);
+    print("  %s: %s %d\n", what, result == 0 ? "ok" : strerrorname_np(errno), value);
+}
+
+void set_option(const char* what, int fd, int level, int name, int value) {
+    say(what, setsockopt(fd, level, name, &value, sizeof value));
+    say_option(what, fd, level, name);
+}
+
+void case_more_options() {
+    Pair pair;
+    for (const int seconds : {0, 1, 2, 3, 5, 8, -1})
+        set_option("TCP_DEFER_ACCEPT", pair.server, IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds);
+    set_option("TCP_FASTOPEN", pair.server, IPPROTO_TCP, TCP_FASTOPEN, 16);
+    set_option("TCP_FASTOPEN of a connection", pair.near, IPPROTO_TCP, TCP_FASTOPEN, 16);
+    set_option("TCP_FASTOPEN_CONNECT", pair.near, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1);
+    set_option("SO_OOBINLINE", pair.near, SOL_SOCKET, SO_OOBINLINE, 1);
+    set_option("SO_RCVLOWAT", pair.near, SOL_SOCKET, SO_RCVLOWAT, 100);
+    set_option("SO_RCVLOWAT 0", pair.near, SOL_SOCKET, SO_RCVLOWAT, 0);
+    set_option("SO_RCVBUF 1", pair.near, SOL_SOCKET, SO_RCVBUF, 1);
+    set_option("SO_SNDBUF 1", pair.near, SOL_SOCKET, SO_SNDBUF, 1);
+    set_option("TCP_CORK", pair.near, IPPROTO_TCP, TCP_CORK, 1);
+    set_option("TCP_QUICKACK", pair.near, IPPROTO_TCP, TCP_QUICKACK, 1);
+    set_option("TCP_USER_TIMEOUT", pair.near, IPPROTO_TCP, TCP_USER_TIMEOUT, 5000);
+    const int fresh = socket(family, SOCK_STREAM, 0);
+    set_option("TCP_FASTOPEN_CONNECT", fresh, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1);
+    set_option("TCP_FASTOPEN_CONNECT 2", fresh, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 2);
+    close(fresh);
+}
+
+void case_low_water() {
+    Pair pair;
+    const int least = 5;
+    setsockopt(pair.far, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+    char buffer[32];
+    static_cast<void>(!write(pair.near, "abc", 3));
+    rest(20);
+    say_poll("three bytes", pair.far, POLLIN, 20);
+    say("but there they are", recv(pair.far, buffer, sizeof buffer, MSG_DONTWAIT | MSG_PEEK));
+    std::thread later([&] { rest(40); static_cast<void>(!write(pair.near, "defghi", 6)); });
+    say("recv waits for five", recv(pair.far, buffer, sizeof buffer, 0));
+    later.join();
+    const int epoll = epoll_create1(0);
+    add(epoll, pair.far, EPOLLIN, 1);
+    static_cast<void>(!write(pair.near, "hi", 2));
+    rest(20);
+    say_epoll("two bytes", epoll, 20);
+    shutdown(pair.near, SHUT_WR);
+    say_epoll("and the end", epoll, 1000);
+    say("recv", recv(pair.far, buffer, sizeof buffer, 0));
+    close(epoll);
+}
+
+void case_fast_open() {
+    const int server = listener();
+    const int queue = 8;
+    say("TCP_FASTOPEN", setsockopt(server, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof queue));
+    Address to = name_of(server);
+    const int fd = socket(family, SOCK_STREAM, 0);
+    say("sendto", sendto(fd, "hello", 5, MSG_FASTOPEN, to.get(), to.length));
+    const int far = accept(server, nullptr, nullptr);
+    char buffer[16];
+    say("recv", recv(far, buffer, 5, MSG_WAITALL));
+    say("sendto again", sendto(fd, "hello", 5, MSG_FASTOPEN, to.get(), to.length));
+    say("send", send(fd, "x", 1, 0));
+    say("recv", recv(far, buffer, 1, MSG_WAITALL));
+    for (const int each : {fd, far, server}) close(each);
+}
+
 void case_timeouts() {
     Pair pair;
     timeval time{.tv_sec = 0, .tv_usec = 60'000};
@@ -101,6 +176,9 @@ void case_timeouts() {
 
 const std::vector<Case> kOptionsCases = {
     {"options", case_options},
+    {"more options", case_more_options},
+    {"low water", case_low_water},
+    {"fast open", case_fast_open},
     {"timeouts", case_timeouts},
 };
 

@@ -65,7 +65,7 @@ public:
     /// Connects to itself over the local path and leaves the accepted end unread.
     shm::ConnectionId connect_to_itself(std::uint16_t port) {
         const auto id = static_cast<shm::ListenerId>(port);
-        host_.stack().listen(id, {host_.v4(), port}, 0, 16);
+        host_.stack().listen(id, {host_.v4(), port}, 0, {.backlog = 16});
         host_.stack().share_listener(id, number_);
         Submission credit;
         credit.op = SubmissionOp::AcceptCredit;
@@ -265,7 +265,7 @@ TEST_CASE("Accepted connections are shared among the channels that ask for them"
     sim::Host host({});
     Client first(host, 10), second(host, 11), opener(host, 12);
     const auto id = static_cast<shm::ListenerId>(1);
-    host.stack().listen(id, {host.v4(), 80}, 0, 64);
+    host.stack().listen(id, {host.v4(), 80}, 0, {.backlog = 64});
     const auto credit = [&](Client& client, std::uint32_t count) {
         Submission s;
         s.op = SubmissionOp::AcceptCredit;

@@ -52,7 +52,7 @@ TEST_CASE("resets to strangers are limited, by no number they could count on", "
 
 TEST_CASE("TIME-WAIT takes no more than half of the table", "[tcp]") {
     sim::Script s;  // 256 connections
-    s.listen(80, 16);
+    s.listen(80);
     for (std::uint16_t i = 0; i < 200; ++i) {
         s.from(static_cast<std::uint16_t>(41'000 + i));
         s.inject("S   0:0(0) win 65535 <mss 1000>");
@@ -72,7 +72,7 @@ TEST_CASE("TIME-WAIT takes no more than half of the table", "[tcp]") {
 
 TEST_CASE("orphans take no more than a quarter of the table", "[tcp]") {
     sim::Script s;
-    s.listen(80, 16);
+    s.listen(80);
     for (std::uint16_t i = 0; i < 90; ++i) {
         s.from(static_cast<std::uint16_t>(41'000 + i));
         s.inject("S   0:0(0) win 65535 <mss 1000>");
