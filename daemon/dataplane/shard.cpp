@@ -63,6 +63,7 @@ Shard::Shard(const ShardSetup& setup)
     io_.tell(&stack_);
     lane_of_.fill(-1);
     lanes_.reserve(shm::kMaxChannels);  // so that the loop never allocates
+    active_.reserve(shm::kMaxChannels);
     awake_.reserve(shm::kMaxChannels);
     sessions_.reserve(shm::kMaxSessions);
     leaving_.reserve(shm::kMaxSessions);
@@ -222,6 +223,7 @@ void Shard::remove_lane(ChannelIndex channel) {
     lane_of_[lanes_.back().channel] = position;
     lanes_.pop_back();
     lane_of_[channel] = -1;
+    std::erase(active_, channel);
     const bool shared = std::any_of(lanes_.begin(), lanes_.end(),
                                     [fd](const Lane& lane) { return lane.shard_event_fd == fd; });
     if (!shared) epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);

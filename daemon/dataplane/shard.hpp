@@ -82,6 +82,8 @@ private:
         SessionIndex session;
         int shard_event_fd;
         bool quiet = false;  ///< broke the contract; nothing more is taken or told
+        bool active = false;  ///< listed in active_
+        std::uint64_t active_turn = 0;  ///< when there was something in its ring last
         bool noted = false;  ///< is in awake_
         shm::RingConsumer<shm::SubmissionRing> submissions;
         shm::RingProducer<shm::CompletionRing> completions;
@@ -126,6 +128,7 @@ private:
     void ring_others();
 
     bool take_submissions();
+    bool look_at(Lane& lane);
     bool take_submissions(Lane& lane);
     bool complete();
     bool complete(Lane& lane);
@@ -169,6 +172,8 @@ private:
     Scratch scratch_;
 
     std::vector<Lane> lanes_;
+    std::size_t next_lane_ = 0;           ///< the one before the next to be looked at in turn
+    std::vector<ChannelIndex> active_;    ///< channels that had submissions lately
     std::array<std::int16_t, shm::kMaxChannels> lane_of_;  ///< position in lanes_, or -1
     std::uint64_t turn_ = 0;
     std::array<TurnCredit, shm::kMaxSessions> credits_{};

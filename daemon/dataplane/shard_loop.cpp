@@ -22,6 +22,10 @@ namespace {
 using shm::Counter;
 
 constexpr int kTransmitRounds = 4;  ///< of kBurst frames in one turn
+/// Every ring has a page and a cache line of its own, and looking at thousands costs more than a
+/// turn should: so many are looked at in each, and besides all that had something lately.
+constexpr std::size_t kLanesPerTurn = 64;
+constexpr std::uint64_t kActiveTurns = 1024;
 /// Nobody rings when a port or a completion ring has room again.
 constexpr Micros kUnsentSleep{50};
 constexpr Micros kFullRingSleep{1000};
@@ -187,11 +191,37 @@ void Shard::ring_others() {
 bool Shard::take_submissions() {
     ++turn_;
     bool busy = false;
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {  // each turn another one is the first
-        Lane& lane = lanes_[(i + turn_) % lanes_.size()];
-        if (!lane.quiet) busy |= take_submissions(lane);
+    const std::size_t count = lanes_.size();
+    // Armed, this is the second look before we sleep: at every ring.
+    const std::size_t looks = armed_ ? count : std::min(count, kLanesPerTurn);
+    if (looks == count) ++next_lane_;  // each turn another one is the first
+    for (std::size_t i = 0; i < looks; ++i) {
+        next_lane_ = next_lane_ + 1 < count ? next_lane_ + 1 : 0;
+        busy |= look_at(lanes_[next_lane_]);
+    }
+    if (looks == count) return busy;
+
+    if (turn_ % kActiveTurns == 0)
+        std::erase_if(active_, [this](ChannelIndex channel) {
+            Lane& lane = lanes_[static_cast<std::size_t>(lane_of_[channel])];
+            lane.active = turn_ - lane.active_turn < kActiveTurns;
+            return !lane.active;
+        });
+    for (std::size_t i = 0; i < active_.size(); ++i) {
+        const ChannelIndex channel = active_[(i + turn_) % active_.size()];
+        busy |= look_at(lanes_[static_cast<std::size_t>(lane_of_[channel])]);
     }
     return busy;
+}
+
+/// An idle channel costs a look at its ring's head, and no more.
+bool Shard::look_at(Lane& lane) {
+    if (lane.quiet || (lane.submissions.empty() && !lane.submissions.peer_is_corrupt()))
+        return false;
+    lane.active_turn = turn_;
+    if (!lane.active) active_.push_back(lane.channel);
+    lane.active = true;
+    return take_submissions(lane);
 }
 
 bool Shard::take_submissions(Lane& lane) {

@@ -9,6 +9,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <array>
 #include <memory>
@@ -84,13 +85,40 @@ TEST_CASE("A shard serves a client, and reports one that breaks the rules", "[da
                                          shard_fd.get()}});
     CHECK(answers<Done>(plane, 2));
 
+    // More channels than are looked at in one turn: each is served, and no bell is lost.
+    shm::DoorbellRinger bell(directory->shards[0].doorbell, shard_fd.get());
+    constexpr ChannelIndex kChannels = 200;
+    std::vector<std::unique_ptr<shm::ShardLane>> lanes;
+    std::vector<shm::RingProducer<shm::SubmissionRing>> submitters;
+    for (ChannelIndex i = 0; i < kChannels; ++i) {
+        lanes.push_back(std::make_unique<shm::ShardLane>());
+        submitters.emplace_back(lanes.back()->submissions);
+        const auto channel = static_cast<ChannelIndex>(1 + i);
+        plane.post(0, {.tag = 1000u + i,
+                       .what = AttachChannel{channel, 0, lanes.back().get(), client_word.get(),
+                                             client_fd.get(), shard_fd.get()}});
+        REQUIRE(answers<Done>(plane, 1000u + i));
+    }
+    shm::Submission nowhere;
+    nowhere.op = shm::SubmissionOp::Connect;
+    nowhere.connect = shm::ConnectBody{{IpAddress::v4(0xcb00'7101), 9}, {}, 0};
+    for (std::uint32_t round = 1; round <= 5; ++round) {
+        for (ChannelIndex i = 0; i < kChannels; ++i) {
+            REQUIRE(submitters[i].push({&nowhere, 1}) == 1);
+            bell.ring();
+            const auto& answered = lanes[i]->completions.head;
+            for (int waits = 0; waits < 2000 && answered.load() != round; ++waits)
+                usleep(waits < 100 ? 10 : 1000);
+            REQUIRE(answered.load() == round);
+        }
+    }
+
     plane.post(0, {.tag = 3, .what = QueryConnection{0, {1, 1}}});
     const std::optional<Report> snapshot = next_report(plane);
     REQUIRE(snapshot);
     CHECK_FALSE(std::get<ConnectionSnapshot>(snapshot->what).found);
 
     // A position that no correct client publishes, and the bell.
-    shm::DoorbellRinger bell(directory->shards[0].doorbell, shard_fd.get());
     lane->submissions.head.store(5000, std::memory_order_release);
     bell.ring();
     const std::optional<Report> accusation = next_report(plane);
