@@ -346,10 +346,6 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     frame.flags = 0;
     frame.slice_count = 0;
     frame.segment_bytes = 0;
-    if (payload.length > c.info.mss) {
-        frame.flags = kTxSegment;
-        frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
-    }
     IpOptions ip = c.ip;
     const bool ecn = c.negotiated(shm::kNegotiatedEcn) && !syn && edge == nullptr;
     // Neither what is sent again nor what carries no text may be marked (RFC 3168 §6.1.4, §6.1.5).
@@ -359,6 +355,10 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
                                            c.info.remote_address, kProtocolTcp, l4_bytes, ip,
                                            out.now);
     if (begun != BeginResult::Ready) return undeliverable(c, self, begun, out.now);
+    if (payload.length > c.info.mss) {  // begin() has written the flags
+        frame.flags |= kTxSegment;
+        frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
+    }
 
     if (ecn && (flags & kRst) == 0) flags |= ecn_flags(c, new_text);
     const Seq ack = edge != nullptr ? edge->ack : c.rcv_nxt();
