@@ -29,7 +29,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
 
     if (seg.ack > una_before) {
         report.acked_bytes = static_cast<std::uint32_t>(seg.ack - una_before);
-        land_acknowledged(c, seg.ack, report);
+        land_acknowledged(c, seg, report);
         c.info.snd_una = seg.ack.raw();
         c.info.timeouts = 0;
         reclaim(c, a.self);
@@ -53,11 +53,13 @@ void Machine::process_ack(Connection& c, Arrival& a) {
 }
 
 // The segment with the newest text, or of equal text the newest ACK, tells the window; an older
-// one that was overtaken does not.
+// one that was overtaken does not. One that acknowledges more than any before is never old, though
+// its text may be a repeat: without its window the old one would count from the new SND.UNA on, and
+// reach further than the peer ever said.
 void Machine::update_window(Connection& c, const Segment& seg, Index self) {
     if (seg.ack < c.snd_una()) return;
     // No SND.WL2: it never lies above SND.UNA, which seg.ack has passed by now.
-    if (Seq(c.info.snd_wl1) > seg.seq) return;
+    if (seg.ack == c.snd_una() && Seq(c.info.snd_wl1) > seg.seq) return;
     const std::uint32_t wnd = seg.wnd << c.info.snd_shift;
     const bool opened = wnd > c.info.snd_wnd;
     c.info.snd_wnd = wnd;
@@ -110,7 +112,14 @@ void Machine::note_arrival(const Connection& c, const Flight& f, AckReport& repo
     if (f.has(kLost) && f.end() <= c.recover) report.original = true;
 }
 
-void Machine::land_acknowledged(Connection& c, Seq ack, AckReport& report) {
+/// Does the segment's echo prove that it was caused by what we sent at `sent`, or later?
+bool Machine::answers(const Connection& c, const Segment& seg, Instant sent) const {
+    return seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
+           static_cast<std::int32_t>(seg.ts_echo - timestamp(c, sent)) >= 0;
+}
+
+void Machine::land_acknowledged(Connection& c, const Segment& seg, AckReport& report) {
+    const Seq ack = seg.ack;
     const Instant now = report.now;
     bool sampled = false;
     while (c.flight_head != kNil) {
@@ -122,9 +131,14 @@ void Machine::land_acknowledged(Connection& c, Seq ack, AckReport& report) {
             break;
         }
         // The first one measures, which includes the peer's delay of its ACK (RFC 7323 §4.1 does
-        // likewise). One that was sent twice measures nothing (Karn, RFC 6298 §3).
-        if (!sampled && !f.has(kRepeated | kSacked)) {
-            sample_rtt(c.info, low_us(now) - f.sent_us, config_.tcp);
+        // likewise). One that was sent twice measures nothing (Karn, RFC 6298 §3), unless the echo
+        // tells which of the two was answered: else a timer once backed off would stay so for as
+        // long as there are losses.
+        const std::uint32_t rtt_us = low_us(now) - f.sent_us;
+        const bool known = !f.has(kRepeated) || (rtt_us >= c.info.min_rtt_us &&
+                                                 answers(c, seg, now - Micros(rtt_us)));
+        if (!sampled && known && !f.has(kSacked)) {
+            sample_rtt(c.info, rtt_us, config_.tcp);
             sampled = true;
         }
         if (!f.has(kSacked)) note_rack(c, f, now);

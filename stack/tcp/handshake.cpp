@@ -20,6 +20,7 @@ using wire::kSyn;
 
 namespace {
 
+constexpr std::uint32_t kRtoAfterSynUs = 3'000'000;
 /// A peer that announces less would make us send mostly headers.
 constexpr std::uint32_t kMinMss = 64;
 
@@ -128,10 +129,7 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
         mark_output(c, a.self);
         return Counter::InAccepted;
     }
-    if (answered_first)
-        sample_rtt(c.info,
-                   static_cast<std::uint32_t>(c.info.last_received_us - c.info.last_sent_us),
-                   config_.tcp);
+    measure_handshake(c, seg, answered_first, a.now);
     c.info.snd_una = seg.ack.raw();
     established(c, a.self, a.now);
     owe_ack(c, a.self);
@@ -154,16 +152,25 @@ bool Machine::deferred(const Connection& c, const Segment& seg, Instant now) con
     return now < Instant(Micros(c.info.opened_us)) + std::chrono::seconds(defer_s);
 }
 
+/// The SYN's round trip. If none is known because it was repeated, data begins with the timer of
+/// RFC 6298 §5.7, not with what the handshake had backed off to.
+void Machine::measure_handshake(Connection& c, const Segment& seg, bool answered_first,
+                                Instant now) {
+    const Instant sent{Micros(c.info.last_sent_us)};
+    if (answered_first || answers(c, seg, sent))
+        sample_rtt(c.info, static_cast<std::uint32_t>((now - sent).count()), config_.tcp);
+    else
+        c.info.rto_us = kRtoAfterSynUs;
+}
+
 Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     if (seg.ack <= c.snd_una() || seg.ack > c.snd_nxt()) {
         reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
         return Counter::InBadAck;
     }
-    if (c.info.timeouts == 0 && c.info.last_sent_us != 0 && c.info.srtt_us == 0) {
-        const auto r = a.now.time_since_epoch().count() - c.info.last_sent_us;
-        sample_rtt(c.info, static_cast<std::uint32_t>(r), config_.tcp);
-    }
+    if (c.info.last_sent_us != 0 && c.info.srtt_us == 0)
+        measure_handshake(c, seg, c.info.timeouts == 0, a.now);
     if (c.has(kPassive) && deferred(c, seg, a.now)) return Counter::InAccepted;
     c.info.snd_una = seg.ack.raw();
     c.info.snd_wl1 = seg.seq.raw();

@@ -249,6 +249,7 @@ private:
     bool deferred(const Connection& c, const Segment& seg, Instant now) const;
     void negotiate(Connection& c, const Segment& seg, Instant now);
     void established(Connection& c, Index self, Instant now);
+    void measure_handshake(Connection& c, const Segment& seg, bool answered_first, Instant now);
     void begin_send_space(Connection& c, const Path& path, Instant now);
     bool recycles(const Connection& c, const Segment& seg) const;
 
@@ -269,7 +270,8 @@ private:
     void update_window(Connection& c, const Segment& seg, Index self);
     void read_sack(Connection& c, const Segment& seg, AckReport& report);
     void note_arrival(const Connection& c, const Flight& flight, AckReport& report);
-    void land_acknowledged(Connection& c, Seq ack, AckReport& report);
+    void land_acknowledged(Connection& c, const Segment& seg, AckReport& report);
+    bool answers(const Connection& c, const Segment& seg, Instant sent) const;
     void fin_acknowledged(Connection& c, Index self, Instant now);
 
     // recovery.cpp

@@ -16,8 +16,9 @@ namespace {
 
 /// How long all connections go by what one learnt about early time-outs.
 constexpr Micros kEarlyMemory = std::chrono::seconds(1);
-/// An echo that claims to be older is a peer's mistake, or its lie.
-constexpr std::uint32_t kLongestEchoMs = 60'000;
+/// An echo may be older than the round trip: the ACK it first came with was lost. So it counts for
+/// no more than this.
+constexpr std::uint32_t kLongestEchoMs = 1000;
 
 }  // namespace
 
@@ -33,7 +34,7 @@ void Machine::try_undo(Connection& c, const AckReport& report, const Segment& se
         // The echo measures where Karn's rule forbids the flight to (RFC 7323 §4.1): without it
         // the estimate would never learn of a round trip longer than the timer.
         const std::uint32_t ms = timestamp(c, report.now) - seg.ts_echo;
-        if (ms <= kLongestEchoMs) sample_rtt(c.info, ms * 1000, config_.tcp);
+        sample_rtt(c.info, std::min(ms, kLongestEchoMs) * 1000, config_.tcp);
         undo(c);
     } else if (told || proven_spurious(c, report)) {
         undo(c);
