@@ -49,6 +49,13 @@ void Machine::detach_session(SessionIndex index, Instant now, Parting parting) {
     session.attached = false;
     session.orderly = parting == Parting::Orderly;
     --attached_;
+    for (PrivateSlot& slot : session.private_slots) {  // nobody will release them
+        if (slot.connection == kNil) continue;
+        slot.connection = kNil;
+        --session.slots_held;
+    }
+    if (session.config.counters != nullptr)
+        session.config.counters->rx_slots_held.set(session.slots_held);
     session.unvisited = session.connection_count;
     ending_.push_back(index);
     detach_some(now);

@@ -77,6 +77,7 @@ Violation Machine::submit_one(ChannelIndex channel, const Submission& s, Instant
         case SubmissionOp::Abort:
             c.set(kClientGone);
             drop_text(c);
+            c.events &= kEventClosed;
             reset(c, self, 0);
             break;
         case SubmissionOp::SetOption: violation = user_option(c, self, s.option, now); break;
