@@ -24,53 +24,73 @@ constexpr shm::ListenerId kListener{77};
 
 }  // namespace
 
-void Application::submit(const Submission& s, Instant now) {
-    const Violation violation = host_.submit(s, now);
+void Application::submit(const Submission& s, std::uint32_t shard, Instant now) {
+    const Violation violation = host_.submit(s, now, shard);
     if (violation != Violation::None)
         complain(std::string("the stack says the client broke the rules: ") + to_string(violation));
 }
 
-void Application::listen(std::uint16_t port, const SocketPlan& plan) {
+void Application::listen(std::uint16_t port, const SocketPlan& plan, std::uint32_t backlog) {
     accept_plan_ = plan;
-    host_.stack().listen(kListener, Endpoint{IpAddress(), port}, 0, {.backlog = 128});
-    host_.stack().share_listener(kListener, Host::kSession);
-    Submission s;
-    s.op = SubmissionOp::AcceptCredit;
-    s.credit = {kListener, 10'000};
-    submit(s, Instant{});
+    accept_plan_.second = true;
+    for (std::uint32_t shard = 0; shard < host_.shards(); ++shard) {
+        host_.stack(shard).listen(kListener, Endpoint{IpAddress(), port}, 0,
+                                   {.backlog = backlog});
+        host_.stack(shard).share_listener(kListener, Host::kSession);
+        Submission s;
+        s.op = SubmissionOp::AcceptCredit;
+        s.credit = {kListener, 10'000};
+        submit(s, shard, Instant{});
+    }
 }
 
-void Application::connect(const Endpoint& remote, const SocketPlan& plan, Instant now) {
+void Application::connect(const Endpoint& remote, const SocketPlan& plan, Instant now,
+                          std::uint32_t shard) {
     Submission s;
     s.op = SubmissionOp::Connect;
     s.user = next_user_++;
     s.connect = {};
     s.connect.remote = remote;
+    s.connect.local.port = plan.local_port;
     if (remote.address.is_v4()) s.connect.local.address = IpAddress::v4(0);
     if (plan.no_delay)
         s.connect.options = 1u << static_cast<unsigned>(shm::ConnectionOption::NoDelay);
     opening_[s.user] = plan;
-    submit(s, now);
+    submit(s, shard, now);
 }
 
-void Application::opened(const shm::Completion& completion, bool accepted) {
+void Application::opened(const shm::Completion& completion, std::uint32_t shard, bool accepted) {
     Socket socket;
     socket.id = completion.connection;
-    const std::uint64_t client_port =
-        accepted ? completion.endpoints.remote.port : completion.endpoints.local.port;
-    socket.out_key = client_port * 2 + (accepted ? 1 : 0);
-    socket.in_key = client_port * 2 + (accepted ? 0 : 1);
+    socket.shard = shard;
     if (accepted) {
         socket.plan = accept_plan_;
     } else {
         socket.plan = opening_[completion.user];
         opening_.erase(completion.user);
     }
-    if (free_rings_.empty()) free_rings_.push_back(rings_++ * kRingBytes);
+    const std::uint64_t client_port =
+        accepted ? completion.endpoints.remote.port : completion.endpoints.local.port;
+    const std::uint64_t stream = socket.plan.stream != 0 ? socket.plan.stream : client_port;
+    socket.out_key = stream * 2 + (socket.plan.second ? 1 : 0);
+    socket.in_key = stream * 2 + (socket.plan.second ? 0 : 1);
+    if (free_rings_.empty()) free_rings_.push_back(rings_++ * ring_bytes_);
     socket.ring_base = free_rings_.back();
     free_rings_.pop_back();
-    if (socket.ring_base + kRingBytes > host_.tx_arena_bytes()) complain("TX arena too small");
-    if (!sockets_.emplace(socket.id.index, socket).second) complain("a name came twice");
+    if (socket.ring_base + ring_bytes_ > host_.tx_arena_bytes()) complain("TX arena too small");
+    if (!sockets_.emplace(Name{shard, socket.id.index}, socket).second)
+        complain("a name came twice");
+}
+
+void Application::failed_to_open(const shm::Completion& completion) {
+    const auto found = opening_.find(completion.user);
+    if (completion.op != CompletionOp::Closed || found == opening_.end()) {
+        complain("a completion for nobody");
+        return;
+    }
+    opening_.erase(found);
+    ++failed_;
+    last_error_ = completion.error;
 }
 
 void Application::received(Socket& socket, const shm::Completion& completion) {
@@ -86,44 +106,60 @@ void Application::received(Socket& socket, const shm::Completion& completion) {
             }
         socket.kept.push_back(completion.slices[i]);
     }
+    if (socket.received > socket.plan.expect_bytes) complain("more was received than was sent");
 }
 
-void Application::take(const shm::Completion& completion, Instant now) {
+// What is ours again is written over at once: should it go out once more, it shows.
+void Application::returned(Socket& socket, std::uint32_t bytes) {
+    for (std::uint32_t i = 0; i < bytes; ++i)
+        host_.tx_arena()[socket.ring_base + socket.returned++ % ring_bytes_] = std::byte{0xee};
+    if (socket.returned > socket.sent) complain("more came back than was sent");
+}
+
+void Application::ended(Socket& socket, std::uint16_t error, Instant now) {
+    if (error == 0 || socket.aborted) {
+        ++finished_;
+        const bool whole = (socket.peer_closed || socket.plan.hasty) &&
+                           socket.returned == socket.sent &&
+                           socket.received == socket.plan.expect_bytes;
+        if (!socket.aborted && !whole) complain("closed before all was done");
+    } else {
+        ++failed_;
+        last_error_ = error;
+        const bool early = socket.received == 0 && socket.returned == 0;
+        if (!socket.plan.may_fail && !(socket.plan.may_fail_early && early))
+            complain("stream " + std::to_string(socket.out_key / 2) + " failed with error " +
+                     std::to_string(error));
+    }
+    for (const shm::Slice& slice : socket.kept)
+        submit(Host::release_of(slice), socket.shard, now);
+    free_rings_.push_back(socket.ring_base);
+}
+
+void Application::take(const shm::Completion& completion, std::uint32_t shard, Instant now) {
     if (completion.op == CompletionOp::Accepted || completion.op == CompletionOp::Connected) {
-        opened(completion, completion.op == CompletionOp::Accepted);
+        opened(completion, shard, completion.op == CompletionOp::Accepted);
         return;
     }
-    const auto found = sockets_.find(completion.connection.index);
+    const auto found = sockets_.find({shard, completion.connection.index});
     if (found == sockets_.end() || !(found->second.id == completion.connection)) {
-        if (completion.op == CompletionOp::Closed && opening_.erase(completion.user) == 1) {
-            ++failed_;
-            last_error_ = completion.error;
-            return;
-        }
-        complain("a completion for nobody");
+        failed_to_open(completion);
         return;
     }
     Socket& socket = found->second;
-    socket.returned += completion.sent_bytes;
-    if (socket.returned > socket.sent) complain("more came back than was sent");
+    returned(socket, completion.sent_bytes);
     switch (completion.op) {
         case CompletionOp::Received: received(socket, completion); break;
         case CompletionOp::PeerClosed:
+            if (socket.peer_closed) complain("the end came twice");
+            if (socket.closed) complain("the end after Close");
             socket.peer_closed = true;
             if (socket.received != socket.plan.expect_bytes)
-                complain("closed after " + std::to_string(socket.received) + " bytes");
+                complain("stream " + std::to_string(socket.out_key / 2) + " ended after " +
+                         std::to_string(socket.received) + " bytes");
             break;
         case CompletionOp::Closed:
-            if (completion.error == 0) {
-                ++finished_;
-                if (!socket.peer_closed || socket.returned != socket.sent)
-                    complain("closed before all was done");
-            } else {
-                ++failed_;
-                last_error_ = completion.error;
-            }
-            for (const shm::Slice& slice : socket.kept) submit(Host::release_of(slice), now);
-            free_rings_.push_back(socket.ring_base);
+            ended(socket, completion.error, now);
             sockets_.erase(found);
             break;
         default: break;
@@ -131,12 +167,13 @@ void Application::take(const shm::Completion& completion, Instant now) {
 }
 
 void Application::send_some(Socket& socket, Instant now) {
-    const std::uint64_t room = kRingBytes - (socket.sent - socket.returned);
+    const std::uint64_t room = ring_bytes_ - (socket.sent - socket.returned);
     const std::uint64_t left = socket.plan.send_bytes - socket.sent;
-    if (room == 0 || left == 0) return;
-    const std::uint64_t at = socket.sent % kRingBytes;
+    if (room == 0 || left == 0 || now < socket.next_send) return;
+    if (host_.stack(socket.shard).submission_room(Host::kChannel) == 0) return;
+    const std::uint64_t at = socket.sent % ring_bytes_;
     std::uint64_t length = 1 + random_() % socket.plan.largest_send;
-    length = std::min({length, room, left, kRingBytes - at});
+    length = std::min({length, room, left, ring_bytes_ - at});
     for (std::uint64_t i = 0; i < length; ++i)
         host_.tx_arena()[socket.ring_base + at + i] = stream_byte(socket.out_key, socket.sent + i);
     Submission s;
@@ -146,43 +183,67 @@ void Application::send_some(Socket& socket, Instant now) {
     s.slices = {};
     s.slices[0] = {socket.ring_base + at, static_cast<std::uint32_t>(length), shm::kTxArena, 0};
     socket.sent += length;
-    submit(s, now);
+    socket.next_send = now + socket.plan.pause;
+    submit(s, socket.shard, now);
+}
+
+void Application::read_some(Socket& socket, Instant now) {
+    if (socket.received >= socket.plan.stall_at) {
+        socket.plan.stall_at = kAtNoByte;
+        socket.stalled_until = now + socket.plan.stall_for;
+    }
+    if (now < socket.stalled_until) return;
+    const std::size_t keep = socket.plan.slow_reader && random_() % 8 != 0 ? 12 : 0;
+    while (socket.kept.size() > keep) {
+        submit(Host::release_of(socket.kept.front()), socket.shard, now);
+        socket.kept.pop_front();
+    }
+}
+
+void Application::tell(Socket& socket, SubmissionOp op, Instant now) {
+    Submission s;
+    s.op = op;
+    s.connection = socket.id;
+    submit(s, socket.shard, now);
 }
 
 void Application::work(Socket& socket, Instant now) {
+    if (socket.closed) return;
     for (int i = 0; i < 4; ++i) send_some(socket, now);
-    if (socket.sent == socket.plan.send_bytes && !socket.shut) {
-        socket.shut = true;
-        Submission s;
-        s.op = SubmissionOp::Shutdown;
-        s.connection = socket.id;
-        submit(s, now);
+    read_some(socket, now);
+    if (socket.sent + socket.received >= socket.plan.reset_at) {
+        socket.closed = socket.aborted = true;
+        tell(socket, SubmissionOp::Abort, now);
+        return;
     }
-    const std::size_t keep = socket.plan.slow_reader && random_() % 8 != 0 ? 12 : 0;
-    while (socket.kept.size() > keep) {
-        submit(Host::release_of(socket.kept.front()), now);
-        socket.kept.pop_front();
-    }
-    if (socket.peer_closed && socket.shut && !socket.closed && socket.kept.empty()) {
+    if (socket.sent < socket.plan.send_bytes) return;
+    const bool all = socket.received == socket.plan.expect_bytes && socket.kept.empty();
+    if (all && (socket.peer_closed || socket.plan.hasty)) {
         socket.closed = true;
-        Submission s;
-        s.op = SubmissionOp::Close;
-        s.connection = socket.id;
-        submit(s, now);
+        tell(socket, SubmissionOp::Close, now);
+    } else if (!socket.shut && !socket.plan.hasty) {
+        socket.shut = true;
+        tell(socket, SubmissionOp::Shutdown, now);
     }
+}
+
+std::size_t Application::kept_slots() const {
+    std::size_t sum = 0;
+    for (const auto& [name, socket] : sockets_) sum += socket.kept.size();
+    return sum;
 }
 
 void Application::turn(Instant now) {
-    for (const shm::Completion& completion : host_.take_completions()) take(completion, now);
-    for (auto& [index, socket] : sockets_) work(socket, now);
+    for (std::uint32_t shard = 0; shard < host_.shards(); ++shard)
+        for (const shm::Completion& completion : host_.take_completions(64, shard))
+            take(completion, shard, now);
+    for (auto& [name, socket] : sockets_) work(socket, now);
 }
 
 void Application::abort_all(Instant now) {
-    for (auto& [index, socket] : sockets_) {
-        Submission s;
-        s.op = SubmissionOp::Abort;
-        s.connection = socket.id;
-        submit(s, now);
+    for (auto& [name, socket] : sockets_) {
+        if (!socket.closed) tell(socket, SubmissionOp::Abort, now);
+        socket.closed = socket.aborted = true;
     }
 }
 

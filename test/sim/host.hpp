@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One host of a simulation: a whole Stack on an arena of its own, a device that holds frames for a
-// while, and one client with a channel. Time is whatever the simulation says.
+// One host of a simulation: a Stack for each of its shards on one receive arena, a device that
+// holds frames for a while and reads them late, steering as the daemon's shards do it, and one
+// client with a channel to every shard. Time is whatever the simulation says.
 #pragma once
 
 #include "base/time.hpp"
@@ -9,6 +10,7 @@
 #include "shm/descriptor.hpp"
 #include "shm/directory.hpp"
 #include "stack/stack.hpp"
+#include "test/sim/link.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -21,11 +23,11 @@
 
 namespace chiru::sim {
 
-using Frame = std::vector<std::byte>;
 
 struct HostOptions {
     std::uint8_t number = 1;      ///< 10.7.0.number and fd07::number
     std::uint64_t seed = 1;
+    std::uint32_t shards = 1;
     std::size_t rx_slots = 4096;
     std::uint32_t rx_budget = 0;  ///< as in StackConfig
     std::size_t tx_arena_bytes = 8u << 20;
@@ -33,8 +35,9 @@ struct HostOptions {
     std::uint32_t tso_bytes = 0;
     std::size_t held_frames = 0;  ///< the device reports a frame sent when so many others follow
     bool isolated = false;        ///< the session reads a private arena
-    std::uint32_t max_rx_slots = 2048;
-    std::uint32_t connections = 256;
+    std::uint32_t max_rx_slots = 2048;  ///< of each shard
+    std::uint32_t connections = 256;  ///< of each shard
+    std::uint32_t send_records = 2048;
     std::uint16_t mtu = 1500;
     std::uint16_t vlan = 0;       ///< 802.1Q id of its interface; 0: untagged
     TcpConfig tcp;
@@ -53,19 +56,26 @@ public:
     IpAddress v6() const;
 
     /// A frame from the wire. Lost if no slot is free, as with a device.
-    void receive(const Frame& frame, Instant now, std::uint16_t flags = 0);
-    /// Turns the stack once; returns what went to the wire.
+    void receive(const Frame& frame, Instant now, std::uint16_t flags = 0) {
+        receive(std::span(&frame, 1), now, flags);
+    }
+    /// Frames that arrive together: each shard takes its own in one burst.
+    void receive(std::span<const Frame> frames, Instant now, std::uint16_t flags = 0);
+    /// Turns every shard once; returns what went to the wire.
     std::vector<Frame> turn(Instant now);
-    Instant next_deadline() const { return stack_->next_deadline(); }
+    Instant next_deadline() const;
     /// The device is done with everything it holds.
     void flush_device();
 
-    [[nodiscard]] Violation submit(const shm::Submission& submission, Instant now) {
-        return stack_->submit(kChannel, std::span(&submission, 1), now);
+    [[nodiscard]] Violation submit(const shm::Submission& submission, Instant now,
+                                   std::uint32_t shard = 0) {
+        return stack(shard).submit(kChannel, std::span(&submission, 1), now);
     }
-    std::vector<shm::Completion> take_completions(std::size_t most = 64);
+    std::vector<shm::Completion> take_completions(std::size_t most = 64, std::uint32_t shard = 0);
 
-    Stack& stack() { return *stack_; }
+    std::uint32_t shards() const { return options_.shards; }
+    Stack& stack(std::uint32_t shard = 0) { return *shards_[shard].stack; }
+    const HostOptions& options() const { return options_; }
     std::byte* tx_arena() { return tx_arena_.data(); }
     std::size_t tx_arena_bytes() const { return tx_arena_.size(); }
     /// What a slice of a Received names.
@@ -73,35 +83,68 @@ public:
     /// A Release of that slice's slot.
     static shm::Submission release_of(const shm::Slice& slice);
 
-    std::uint64_t count(shm::Counter counter) const { return counters_->read(counter); }
+    /// Of all shards.
+    std::uint64_t count(shm::Counter counter) const;
     std::size_t slots_out() const { return taken_.size(); }
-    const shm::SessionCounters& session() const { return *session_counters_; }
+    const shm::SessionCounters& session(std::uint32_t shard = 0) const {
+        return *shards_[shard].session;
+    }
     /// The shard's published page; its tables follow.
-    const shm::ShardTables& tables() const;
+    const shm::ShardTables& tables(std::uint32_t shard = 0) const;
     /// A live block, straight from the table.
-    const shm::ConnectionInfo& block(std::uint32_t index) const;
+    const shm::ConnectionInfo& block(std::uint32_t index, std::uint32_t shard = 0) const;
 
-    /// The live blocks, for the message of a test that failed.
+    /// The client's process is gone.
+    void lose_client(Instant now);
+    /// What is held though nothing should be: after everything ended, and TIME-WAIT. Empty: none.
+    std::string leaks();
+    /// Empty, or the first rule that was broken: a quota, or bytes that changed while they were
+    /// the stack's.
+    const std::string& fault() const { return fault_; }
+
+    /// Counters and live blocks, for the message of a test that failed.
     std::string describe() const;
 
 private:
+    struct Shard {
+        std::vector<std::byte> memory;
+        std::byte* tables = nullptr;
+        std::size_t room = 0;  ///< submissions, while nothing is queued
+        std::unique_ptr<shm::CounterBlock> counters = std::make_unique<shm::CounterBlock>();
+        std::unique_ptr<shm::SessionCounters> session = std::make_unique<shm::SessionCounters>();
+        std::unique_ptr<Stack> stack;
+    };
+    /// A frame the device has not sent yet, and the bytes it will read when it does.
+    struct Held {
+        std::uint32_t shard = 0;
+        Frame bytes;
+        TxFrame frame;
+    };
+
     void release(std::span<const shm::Slice> slots) override;
-    void carry(const TxFrame& frame, std::vector<Frame>& wire, std::deque<Frame>& local);
+    void start(std::uint32_t shard);
+    void take_in(const Frame& frame, std::uint32_t shard, std::uint16_t flags);
+    void give(std::uint32_t shard, Instant now);
+    void turn(std::uint32_t shard, std::vector<Frame>& wire, Instant now);
+    void carry(const TxFrame& frame, std::uint32_t shard, std::vector<Frame>& wire,
+               std::vector<Frame>& local);
+    void device_done();
+    void check_quota(std::uint32_t shard);
 
     HostOptions options_;
+    FlowMap flow_map_{};
     std::vector<std::byte> rx_arena_;
     std::vector<std::byte> tx_arena_;
     std::vector<std::byte> private_arena_;
-    std::vector<std::byte> tables_;
-    std::byte* tables_base_ = nullptr;
     std::vector<std::uint32_t> free_;
     std::set<std::uint32_t> taken_;
-    std::unique_ptr<shm::CounterBlock> counters_;
-    std::unique_ptr<shm::SessionCounters> session_counters_;
-    std::unique_ptr<Stack> stack_;
+    std::vector<Shard> shards_;
+    std::vector<std::vector<RxFrame>> arrived_;  ///< for each shard, not yet given to it
     std::vector<std::vector<std::byte>> heads_;
     std::vector<TxFrame> frames_;
-    std::deque<std::vector<SendRecord>> device_;  ///< oldest frame first
+    std::deque<Held> device_;  ///< oldest frame first
+    bool client_lost_ = false;
+    std::string fault_;
 };
 
 }  // namespace chiru::sim

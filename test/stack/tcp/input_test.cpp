@@ -192,3 +192,18 @@ TEST_CASE("half a connection goes on when the other half is closed", "[tcp][rfc9
     CHECK(s.peer_closed());
     CHECK(s.closed() == 0);
 }
+
+TEST_CASE("an ACK that says more brings its window along, though its text is an older repeat",
+          "[tcp][rfc9293]") {
+    sim::Script s;
+    s.establish("<mss 1000>", 3000);
+    s.write(8000);
+    s.expect(".   1:1001(1000) ack 1");
+    s.expect(".   1001:2001(1000) ack 1");
+    s.expect(".   2001:3001(1000) ack 1");
+    s.inject("F.  101:101(0) ack 1001 win 2000");  // sent behind text that is lost
+    s.expect(".   3001:3001(0) ack 1");
+    s.inject("P.  1:101(100) ack 3001 win 500");   // that text again, and a window nearly closed
+    s.expect(".   3001:3001(0) ack 102");
+    s.expect_silence();
+}

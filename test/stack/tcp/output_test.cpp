@@ -181,6 +181,33 @@ TEST_CASE("an abort resets the peer, and gives everything back", "[tcp][rfc9293]
     CHECK(s.closed() == 0);
 }
 
+TEST_CASE("after an abort no end is told, though one had come", "[tcp][rfc9293]") {
+    sim::Script s;
+    s.establish();
+    s.inject("FP. 1:101(100) ack 1 win 65535");
+    s.expect(".   1:1(0) ack 102");
+    s.abort();
+    s.expect("R.  1:1(0) ack 102");
+    s.read();
+    CHECK_FALSE(s.peer_closed());
+    CHECK(s.closed() == 0);
+}
+
+TEST_CASE("a timer that had backed off recovers with the first repeat that the echo tells apart",
+          "[tcp][rfc7323][rfc6298]") {
+    sim::Script s;
+    s.establish("<mss 1000,ts 1 0>");
+    s.write(100);
+    s.expect("P.  1:101(100) ack 1");
+    s.advance(700ms);
+    for (int i = 0; i < 7; ++i) s.expect("P.  1:101(100) ack 1");
+    CHECK(s.block().rto_us == 640'000);
+    const std::string echo = std::to_string(s.timestamp());
+    s.inject(".   1:1(0) ack 101 win 65535 <ts 2 " + echo + ">");
+    CHECK(s.block().rto_us < 100'000);
+    s.read();
+}
+
 TEST_CASE("silence is asked by keep-alives, and ends the connection", "[tcp][rfc9293]") {
     sim::Script s;
     s.establish();
