@@ -8,6 +8,7 @@
 
 #include "base/check.hpp"
 #include "stack/tcp/options.hpp"
+#include "stack/tcp/rtt.hpp"
 #include "stack/wire/checksum.hpp"
 #include "stack/wire/tcp.hpp"
 
@@ -527,8 +528,20 @@ Machine::Outcome Machine::undeliverable(Connection& c, Index self, BeginResult r
     // An outage is no reason to give up: the timers try again, and they know when to end it.
     c.info.error = EHOSTUNREACH;
     c.clear(kOweAck | kOweProbe | kOweKeepAlive | kOweTail);
-    if (c.retransmit_at == kNever && (c.flight_head != kNil || c.unsent_bytes() > 0))
-        c.retransmit_at = now + Micros(c.info.rto_us);
+    if (c.retransmit_at != kNever) return Outcome::Parked;
+    if (c.flight_head == kNil) {
+        if (c.unsent_bytes() == 0 && !(c.has(kFinQueued) && !c.has(kFinSent)))
+            return Outcome::Parked;
+        // Nothing left yet, so nothing counts how often it should have.
+        ++c.info.timeouts;
+        if (gave_up(c, now, config_.tcp.retries)) {
+            count(Counter::TcpTimedOut);
+            end(c, self, EHOSTUNREACH);
+            return Outcome::Gone;
+        }
+        back_off(c.info, config_.tcp);
+    }
+    c.retransmit_at = now + Micros(c.info.rto_us);
     return Outcome::Parked;
 }
 
