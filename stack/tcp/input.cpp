@@ -53,7 +53,7 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
             owe_ack(c, a.self);
             return Counter::InPaws;
         }
-        if (newer >= 0 && seg.seq <= c.last_ack_sent) c.info.ts_recent = seg.ts_value;  // §4.3 (2)
+        if (seg.seq <= c.last_ack_sent) c.info.ts_recent = seg.ts_value;  // §4.3 (2), §5.5
     }
     // Both ends opened at once (§3.5, figure 8): the peer's SYN comes again, with the ACK of ours.
     if (c.info.state == TcpState::SynReceived && !c.has(kPassive) && seg.has(kSyn) &&
