@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace chiru::script {
 
@@ -227,10 +228,9 @@ std::string EngineTarget::receive(const std::string& result) {
     for (const shm::Slice& slice : s.unread) there += slice.length;
     there -= s.slice_done;
     if (there == 0) {
-        const bool ended = s.peer_closed || (s.closed && *s.closed == 0);
-        return told(result, ended      ? "end"
-                            : s.closed ? error_name(*s.closed)
-                                       : "none");
+        if (s.closed.value_or(0) != 0)  // told once
+            return told(result, error_name(std::exchange(*s.closed, 0)));
+        return told(result, s.peer_closed || s.closed ? "end" : "none");
     }
     if (result[0] < '0' || result[0] > '9' || there < value_of(result))
         return "got " + std::to_string(there);

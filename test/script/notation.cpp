@@ -3,6 +3,7 @@
 
 #include "stack/wire/tcp.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <sstream>
@@ -174,20 +175,31 @@ std::string echo_of_handshake(const Segment& syn) {
     return "";
 }
 
+/// "+40ms " in front of the answer to the stack's SYN: the round trip of the handshake.
+std::string take_round_trip(std::string_view& rest) {
+    if (!rest.starts_with(" +")) return "";
+    const std::size_t end = std::min(rest.find(' ', 1), rest.size());
+    const std::string time(rest.substr(1, end - 1));
+    rest.remove_prefix(end);
+    return time + " ";
+}
+
 /// "established win n <options>": a passive open through a handshake with that SYN.
 std::vector<std::string> expand_established(std::string_view rest) {
+    const std::string later = take_round_trip(rest);
     const std::string after(rest);
     const Segment syn = segment_of("S 0:0" + after);
     const std::string window =
         syn.window_least ? " win " + std::to_string(*syn.window_least) : "";
     return {"listen", "< S 0:0" + after, "> S. 0:0 ack 1",
-            "< . 1:1 ack 1" + window + echo_of_handshake(syn), "accept"};
+            later + "< . 1:1 ack 1" + window + echo_of_handshake(syn), "accept"};
 }
 
 /// "connection win n <options>": an active open, answered by that SYN and ACK.
 std::vector<std::string> expand_connection(std::string_view rest) {
-    return {"connect", "> S 0:0", "< S. 0:0 ack 1" + std::string(rest), "> . 1:1 ack 1",
-            "connected"};
+    const std::string later = take_round_trip(rest);
+    return {"connect", "> S 0:0", later + "< S. 0:0 ack 1" + std::string(rest),
+            "> . 1:1 ack 1", "connected"};
 }
 
 /// The header's lines, which come first.
