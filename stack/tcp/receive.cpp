@@ -149,11 +149,10 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
     charge_slot(c);
     a.kept_slot = true;
     note_sack(c, gap.first, gap.end);
-    if (gap.first > seg.seq || gap.end < end) {  // RFC 2883 §4.2: the part that was there already
-        c.set(kDsackOwed);
-        if (gap.first > seg.seq) c.dsack = {seg.seq, gap.first};
-        else c.dsack = {gap.end, std::min(end, rx_[rx_[slot].next].end())};
-    }
+    // RFC 2883 §4.2: the part that was there already.
+    if (gap.first > seg.seq) owe_dsack(c, {seg.seq, gap.first});
+    else if (gap.end < end)
+        owe_dsack(c, {gap.end, std::min(end, rx_[rx_[slot].next].end())});
     return kContinue;
 }
 
