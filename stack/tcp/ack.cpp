@@ -23,6 +23,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
     const std::uint32_t sacked_before = c.sacked_bytes;
     const std::uint32_t window_before = c.info.snd_wnd;
     const Seq una_before = c.snd_una();
+    rack_end_before_ = c.rack_end;
     update_window(c, seg, a.self);
     if (seg.sack_count > 0 && c.negotiated(shm::kNegotiatedSack))
         read_sack(c, seg, report);

@@ -284,6 +284,7 @@ private:
     bool detect_by_duplicates(Connection& c, bool duplicate);
     void note_rack(Connection& c, const Flight& flight, Instant now);
     void arm_retransmit(Connection& c, Instant now);
+    void arm_tail_probe(Connection& c, Instant now);
 
     // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
@@ -472,6 +473,7 @@ private:
 
     std::uint32_t unowned_slots_ = 0;  ///< of connections nobody accepted yet
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
+    Seq rack_end_before_;  ///< RACK.end_seq of the connection before the ACK at hand
     NoisyLimit challenges_;
     NoisyLimit resets_;
     std::uint32_t orphans_ = 0;     ///< closed, without a session, and not in TIME-WAIT yet

@@ -240,6 +240,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         sessions_[c.session].config.counters->tx_bytes.add(payload.length);
     if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == c.flight_tail)
         arm_retransmit(c, out.now);
+    else arm_tail_probe(c, out.now);
     sent = true;
     return Outcome::Done;
 }

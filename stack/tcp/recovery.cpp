@@ -35,7 +35,8 @@ void Machine::note_rack(Connection& c, const Flight& f, Instant now) {
     const std::uint32_t rtt = low_us(now) - f.sent_us;
     // An ACK too early for the repeat is for the original, whose time we no longer know.
     if (f.has(kRepeated) && rtt < c.info.min_rtt_us) return;
-    if (c.rack_end != Seq() && !f.has(kRepeated) && f.end() < c.rack_end &&
+    // Overtaken by what an earlier ACK told; of one ACK's segments none came before another.
+    if (rack_end_before_ != Seq() && !f.has(kRepeated) && f.end() < rack_end_before_ &&
         !sent_after(f.sent_us, f.end(), c.rack_sent_us, c.rack_end) && c.sacked_bytes > 0)
         c.set(kReorderSeen);
     if (c.rack_end == Seq() || sent_after(f.sent_us, f.end(), c.rack_sent_us, c.rack_end)) {
@@ -155,20 +156,23 @@ void Machine::arm_retransmit(Connection& c, Instant now) {
         c.retransmit_at = kNever;
         return;
     }
-    std::int64_t wait = c.info.rto_us;
-    const bool probe = c.negotiated(shm::kNegotiatedSack) && !c.recovering() &&
-                       c.sacked_bytes == 0 && c.info.srtt_us != 0 && !c.has(kTailProbed);
-    if (probe) {
-        // Half the floor: sooner, it would only measure how punctual the peer's threads are.
-        const std::int64_t floor = rto_floor(c.info, config_.tcp);
-        std::int64_t tail = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, floor / 2);
-        if (c.flight_head == c.flight_tail) tail += std::max(kPeerAckDelayUs, floor);
-        if (tail < wait) {
-            wait = tail;
-            c.set(kTailArmed);
-        }
-    }
+    c.retransmit_at = now + Micros(c.info.rto_us);
+    arm_tail_probe(c, now);
+}
+
+/// The probe comes in place of the time-out where that is later. A second segment may bring it
+/// forward: with two, the peer has no reason to delay its ACK.
+void Machine::arm_tail_probe(Connection& c, Instant now) {
+    const bool allowed = c.negotiated(shm::kNegotiatedSack) && !c.recovering() &&
+                         c.sacked_bytes == 0 && c.info.srtt_us != 0 && !c.has(kTailProbed);
+    if (!allowed) return;
+    // Half the floor: sooner, it would only measure how punctual the peer's threads are.
+    const std::int64_t floor = rto_floor(c.info, config_.tcp);
+    std::int64_t wait = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, floor / 2);
+    if (c.flight_head == c.flight_tail) wait += std::max(kPeerAckDelayUs, floor);
+    if (now + Micros(wait) >= c.retransmit_at) return;
     c.retransmit_at = now + Micros(wait);
+    c.set(kTailArmed);
 }
 
 }  // namespace chiru::tcp
