@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Plays packet scripts over a wire, many at a time: each worker speaks for a peer of its own.
+// Plays packet scripts over a wire, many at a time: each has a peer of its own.
 //
 //     script-wire --target chirud|linux --interface IF --stack-mac MAC --stack ADDRESS
 //                 --peers ADDRESS [--vlan ID] [--jobs N] [--longest SECONDS]
@@ -30,13 +30,14 @@ namespace {
 constexpr std::uint16_t kFirstListenPort = 10'000;
 constexpr std::uint16_t kFirstPeerPort = 20'000;
 constexpr std::uint16_t kPortsOfScript = 8;
+constexpr std::size_t kPeers = 150;  // addresses of the network that are the peers'
 
 struct Options {
     std::string target = "chirud";
     std::string interface;
     MacAddress stack_mac;
     IpAddress stack;
-    IpAddress peers;  ///< the first worker's; the others follow
+    IpAddress peers;  ///< the first; the others follow
     std::uint16_t vlan = 0;
     unsigned jobs = 16;
     unsigned longest_s = 8;
@@ -113,23 +114,25 @@ void judge(const Script& script, std::optional<std::string> wrong, bool linux, S
     std::fflush(stdout);
 }
 
-void work(unsigned worker, const Library& library, const Options& o, Score& score) {
+void work(const Library& library, const Options& o, Score& score) {
     Stage stage;
     stage.interface = o.interface;
     stage.puppet = o.puppet;
     stage.ends.stack_mac = o.stack_mac;
     stage.ends.stack = o.stack;
     stage.ends.vlan = o.vlan;
-    stage.ends.peer = following(o.peers, worker);
-    stage.ends.peer_mac =
-        MacAddress{{2, 0, 0, 0, o.stack.is_v4() ? std::uint8_t{4} : std::uint8_t{6},
-                    static_cast<std::uint8_t>(worker + 1)}};
     for (std::size_t i; (i = score.next++) < library.scripts.size();) {
         const Script& script = library.scripts[i];
         if (!fits(script, o)) {
             ++score.skipped;
             continue;
         }
+        // A peer of its own as far as addresses go: hosts remember paths.
+        const auto peer = static_cast<unsigned>(i % kPeers);
+        const bool v4 = o.stack.is_v4();
+        stage.ends.peer = following(o.peers, peer);
+        stage.ends.peer_mac = MacAddress{{2, 0, 0, 0, v4 ? std::uint8_t{4} : std::uint8_t{6},
+                                          static_cast<std::uint8_t>(peer)}};
         stage.listen_port = static_cast<std::uint16_t>(kFirstListenPort + i);
         stage.peer_port = static_cast<std::uint16_t>(kFirstPeerPort + i * kPortsOfScript);
         judge(script, play(script, stage), o.linux(), score);
@@ -148,7 +151,7 @@ int run(const Options& o) {
     for (unsigned i = 0; i < o.jobs; ++i) {
         const pid_t pid = fork();
         if (pid == 0) {
-            work(i, library, o, score);
+            work(library, o, score);
             _exit(0);
         }
         if (pid > 0) workers.push_back(pid);
