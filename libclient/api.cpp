@@ -2,9 +2,7 @@
 //
 // The C interface: names resolved, arguments checked, results turned into negative errno values.
 // No exception leaves this file.
-#include "chiru/chiru.h"
-#include "libclient/channel.hpp"
-#include "libclient/listeners.hpp"
+#include "libclient/api.hpp"
 #include "libclient/sockaddr.hpp"
 
 #include <algorithm>
@@ -20,19 +18,6 @@
 using namespace chiru;
 using namespace chiru::client;
 
-struct chiru_session {
-    std::shared_ptr<Session> session;
-    std::shared_ptr<Listeners> listeners;
-};
-
-struct chiru_channel {
-    std::shared_ptr<Session> session;
-    std::shared_ptr<Listeners> listeners;
-    std::unique_ptr<Channel> channel;
-    std::unordered_map<std::uint32_t, shm::BindReply> bound;  ///< by socket index
-    bool armed = false;
-};
-
 namespace {
 
 static_assert(CHIRU_READABLE == kReadable && CHIRU_WRITABLE == kWritable &&
@@ -42,52 +27,6 @@ static_assert(CHIRU_REUSE_ADDRESS == shm::kBindReuseAddress &&
               CHIRU_REUSE_PORT == shm::kBindReusePort && CHIRU_V6_ONLY == shm::kBindV6Only);
 static_assert(CHIRU_TIME_TO_LIVE == static_cast<int>(shm::ConnectionOption::TimeToLive));
 static_assert(CHIRU_BUFFER_MAX == kTxBlockBytes);
-
-chiru_socket public_name(const Socket& socket) {
-    return chiru_socket{socket.name.generation} << 32 | socket.name.index;
-}
-
-std::uint64_t public_token(Token token) {
-    return std::uint64_t{token.generation} << 32 | token.index;
-}
-
-Token private_token(std::uint64_t token) {
-    return {.index = static_cast<std::uint32_t>(token),
-            .generation = static_cast<std::uint32_t>(token >> 32)};
-}
-
-template <class T>
-int answer(const Result<T, int>& result) {
-    return result ? 0 : -result.error();
-}
-
-template <class T>
-ssize_t count_of(const Result<T, int>& result) {
-    return result ? static_cast<ssize_t>(*result) : -result.error();
-}
-
-/// Runs `call`; memory that runs out is an error like others.
-template <class Call>
-auto guarded(Call&& call) -> decltype(call()) {
-    try {
-        return call();
-    } catch (const std::bad_alloc&) {
-        return -ENOMEM;
-    } catch (...) {
-        return -EIO;
-    }
-}
-
-/// Calls with the socket of that name.
-template <class Call>
-auto with_socket(chiru_channel* channel, chiru_socket name, Call&& call)
-    -> decltype(call(std::declval<Channel&>(), std::declval<Socket&>())) {
-    if (channel == nullptr) return -EINVAL;
-    Socket* socket = channel->channel->find({.index = static_cast<std::uint32_t>(name),
-                                             .generation = static_cast<std::uint32_t>(name >> 32)});
-    if (socket == nullptr) return -EINVAL;
-    return guarded([&] { return call(*channel->channel, *socket); });
-}
 
 void unbind(chiru_channel& channel, std::uint32_t index) {
     const auto found = channel.bound.find(index);
@@ -363,8 +302,9 @@ int chiru_getsockname(chiru_channel* channel, chiru_socket socket, sockaddr* add
 int chiru_getpeername(chiru_channel* channel, chiru_socket socket, sockaddr* address,
                       socklen_t* address_bytes) {
     return with_socket(channel, socket, [&](Channel&, Socket& found) {
-        if (found.state != SocketState::Connected && found.state != SocketState::Over)
-            return -ENOTCONN;
+        const bool has_peer = found.state == SocketState::Connected ||
+                              found.state == SocketState::Over || (found.flags & kHasPeer) != 0;
+        if (!has_peer) return -ENOTCONN;
         return give_address(found.remote, address, address_bytes);
     });
 }

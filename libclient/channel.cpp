@@ -189,6 +189,10 @@ void Channel::fail_all() {
             case SocketState::Connecting:
             case SocketState::Connected:
             case SocketState::Listening: fail(socket, ECONNRESET); break;
+            case SocketState::Datagrams:
+                drop_datagrams(socket);
+                fail(socket, ECONNRESET);
+                break;
         }
     }
 }
@@ -232,7 +236,9 @@ void Channel::wake_waiting() {
         waiting_first_ = socket.next_waiting;
         if (waiting_first_ == kNone) waiting_last_ = kNone;
         leave_list(socket, kInWaiting);
-        if (socket.state != SocketState::Connected) continue;
+        const bool sends =
+            socket.state == SocketState::Connected || socket.state == SocketState::Datagrams;
+        if (!sends) continue;
         if (!lanes_[socket.shard]->has_room()) {
             wait_for_room(socket);  // behind the others: their shards may have room
             continue;

@@ -49,7 +49,7 @@ struct RxChunk {
     shm::ArenaId arena{};
     std::uint8_t shard = 0;
     std::uint8_t lent = 0;  ///< 1: a program holds it, by token
-    std::uint32_t reserved = 0;
+    std::uint32_t of_datagram = 0;  ///< 1: goes back by ReleaseDatagrams
 };
 static_assert(sizeof(RxChunk) == 32);
 
@@ -72,6 +72,43 @@ struct TxBuffer {
     std::uint32_t next = kNone;
     std::uint32_t generation = 1;
     std::uint32_t held = 0;  ///< 1: the program may still name it
+};
+
+/// A datagram that a socket received and nobody has read yet.
+struct RxDatagram {
+    Endpoint remote;
+    IpAddress local;             ///< if the socket asked for it (want_destination)
+    std::uint16_t interface = 0; ///< 1 + the directory's index; 0: from this host
+    std::uint32_t first = kNone; ///< its chunks
+    std::uint32_t last = kNone;
+    std::uint32_t bytes = 0;
+    std::uint32_t socket = kNone;
+    std::uint32_t next = kNone;
+    std::uint8_t ttl = 0;
+    std::uint8_t tos = 0;
+    bool has_local = false;
+};
+
+/// A datagram under way; its place in the pool is the cookie that comes back.
+struct TxDatagram {
+    TxRun run;
+    SocketName socket;
+    std::uint32_t charge = 0;  ///< of the socket's tx_bytes
+    std::uint32_t buffer = kNone;
+    std::uint32_t next = kNone;
+    std::uint8_t shard = 0;
+    bool under_way = false;
+};
+
+/// Where a datagram goes and how.
+struct DatagramTarget {
+    Endpoint remote;
+    IpAddress source;               ///< unspecified: the socket's, or the route's choice
+    std::uint16_t interface = 0;    ///< 1 + the directory's index; 0: the route's choice
+    std::uint16_t segment_bytes = 0;
+    std::uint16_t flags = 0;        ///< shm::SubmissionFlag bits
+    std::uint8_t tos = 0;
+    std::uint8_t ttl = 0;           ///< 0: the default
 };
 
 /// An option set before there was a connection to carry it.
@@ -153,6 +190,37 @@ public:
     /// The program names the buffer no longer. Its memory is free once nothing sends from it.
     Result<void, int> free_buffer(Token buffer);
 
+    // Datagrams.
+
+    /// A fresh socket becomes a UDP socket with a name of its own. `flags` are shm::BindFlag bits;
+    /// `receive_buffer` bytes, 0: the default.
+    Result<void, int> open_datagrams(Socket& socket, const Endpoint& local, std::uint32_t flags,
+                                     std::uint32_t receive_buffer = 0);
+    /// Sets the peer; nothing dissolves.
+    Result<void, int> connect_datagrams(Socket& socket, const Endpoint& remote,
+                                        std::uint16_t interface = 0);
+    /// Sends one datagram (with segment_bytes several), put together from the pieces: all or
+    /// EAGAIN, and then a kWritable edge will follow. EMSGSIZE: larger than any.
+    Result<std::size_t, int> send_datagram(Socket& socket,
+                                           std::span<const std::span<const std::byte>> pieces,
+                                           const DatagramTarget& target);
+    /// The same from a send buffer, without a copy.
+    Result<std::size_t, int> send_datagram_buffer(Socket& socket, Token buffer,
+                                                  std::size_t offset, std::size_t length,
+                                                  const DatagramTarget& target);
+    /// The oldest datagram, or EAGAIN, or the pending error. Valid until the next call.
+    Result<const RxDatagram*, int> next_datagram(Socket& socket);
+    /// Copies as much of it as there is room for.
+    std::size_t copy_datagram(const RxDatagram& datagram,
+                              std::span<const std::span<std::byte>> room) const;
+    /// It was read, or is not wanted.
+    void drop_datagram(Socket& socket);
+    /// Lends its payload in place and takes it off the queue. EMSGSIZE: more pieces than `pieces`.
+    Result<std::size_t, int> borrow_datagram(Socket& socket, std::span<Lent> pieces);
+    Result<void, int> set_membership(Socket& socket, const IpAddress& group,
+                                     std::uint16_t interface, bool join);
+    void set_datagram_option(Socket& socket, shm::DatagramOption option, std::uint64_t value);
+
     Result<void, int> shutdown_send(Socket& socket);
     void shutdown_receive(Socket& socket);
     /// Gives the socket back; what was sent still arrives. A listener leaves its listener; unbind
@@ -225,6 +293,7 @@ public:
     static constexpr std::uint32_t kDefaultCredit = 64;
     static constexpr std::uint32_t kFirstRoom = 256u << 10;  ///< of a socket to send
     static constexpr std::uint32_t kMinSendLimit = 4096;
+    static constexpr std::uint32_t kDatagramSendLimit = 256u << 10;
     static constexpr Micros kForever = Micros::max();
     static constexpr Micros kDefaultSpin{20};
 
@@ -277,8 +346,24 @@ private:
     void pop_chunk(Socket& socket);
     void drop_received(Socket& socket);
     void release_chunk(std::uint32_t index);
-    void release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot);
+    void release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot, bool of_datagram);
     void push_releases(Lane& lane);
+
+    // datagrams.cpp
+    void on_datagram(Lane& lane, const shm::Completion& completion);
+    void on_datagram_more(Lane& lane, const shm::Completion& completion);
+    void on_datagram_error(const shm::Completion& completion);
+    void on_datagrams_sent(Lane& lane, const shm::Completion& completion);
+    void add_slice(Lane& lane, const shm::Slice& slice);
+    void end_of_datagram(Lane& lane);
+    Socket* datagrams_of(const shm::Completion& completion);
+    int may_send_datagram(Socket& socket, std::size_t bytes, const DatagramTarget& target,
+                          Lane*& lane);
+    void submit_datagram(Lane& lane, Socket& socket, std::uint32_t cookie, std::uint64_t offset,
+                         std::size_t bytes, const DatagramTarget& target);
+    void free_datagram(std::uint32_t index);
+    void drop_datagrams(Socket& socket);
+    void close_datagrams(Socket& socket);
 
     // connections.cpp
     void submit_connect(Socket& socket);
@@ -307,6 +392,8 @@ private:
     PagedPool<RxChunk> chunks_;
     PagedPool<TxExtent> extents_;
     PagedPool<TxBuffer> buffers_;
+    PagedPool<RxDatagram> rx_datagrams_;
+    PagedPool<TxDatagram> tx_datagrams_;
     PagedPool<EarlyOption> options_;
     TxArena arena_;
     std::vector<Listener> listeners_;

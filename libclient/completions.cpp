@@ -14,6 +14,17 @@ void Channel::handle(Lane& lane, const shm::Completion& completion) {
     using enum shm::CompletionOp;
     if (completion.op == Accepted) return on_accepted(lane, completion);
     if (completion.op == Connected) return on_connected(lane, completion);
+    switch (completion.op) {
+        case Destination:
+            lane.telling.destination = completion.endpoints.local.address;
+            lane.telling.has_destination = true;
+            return;
+        case Datagram: return on_datagram(lane, completion);
+        case DatagramMore: return on_datagram_more(lane, completion);
+        case DatagramError: return on_datagram_error(completion);
+        case DatagramsSent: return on_datagrams_sent(lane, completion);
+        default: break;
+    }
     Socket* socket = socket_of(lane, completion);
     if (socket != nullptr && completion.sent_bytes != 0) on_sent(*socket, completion.sent_bytes);
     switch (completion.op) {
@@ -128,7 +139,7 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
         const auto slot = static_cast<std::uint32_t>(slice.offset / slot_bytes);
         const std::uint32_t index = wanted ? chunks_.take() : kNone;
         if (index == kNone) {
-            release_slot(lane, slice.arena, slot);
+            release_slot(lane, slice.arena, slot, false);
             if (!wanted || socket->state != SocketState::Connected) continue;
             submit_op(*socket, shm::SubmissionOp::Abort);  // no memory: a hole must not go unseen
             end_with(*socket, ENOBUFS);
@@ -142,6 +153,7 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
         chunk.arena = slice.arena;
         chunk.shard = lane.shard;
         chunk.lent = 0;
+        chunk.of_datagram = 0;
         if (socket->rx_last == kNone) socket->rx_first = index;
         else chunks_[socket->rx_last].next = index;
         socket->rx_last = index;

@@ -232,6 +232,7 @@ void Channel::end(Socket& socket, shm::SubmissionOp how) {
             if (socket.connection == shm::kNoConnection || failed_) return free_socket(socket);
             socket.state = SocketState::Lingering;  // aborted before; its Closed is under way
             return;
+        case SocketState::Datagrams: return close_datagrams(socket);
         case SocketState::Open:
         case SocketState::Listening: return free_socket(socket);
         case SocketState::Free:

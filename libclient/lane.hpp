@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a channel keeps for each shard, each listener. Private to the
-// channel's own sources.
+// What a channel keeps for each shard, each listener. Private to the channel's own sources.
 #pragma once
 
 #include "libclient/channel.hpp"
@@ -34,6 +33,13 @@ struct Channel::Lane {
     bool dirty = false;  ///< something was pushed since the last ring
     shm::Submission releases;  ///< gathers slots until it is full or flushed
     SparseIndex names;         ///< connection index to socket index
+    /// The datagram that is being told, and how much of it is still to come.
+    struct Telling {
+        std::uint32_t datagram = kNone;  ///< kNone: nobody's, its slots go back
+        std::uint16_t more = 0;
+        bool has_destination = false;
+        IpAddress destination;
+    } telling;
     /// What must not get lost while the ring is full: everything but payload, in order. Payload
     /// is refused until this is empty, so nothing overtakes. Bounded by what there is to say: some
     /// records for each socket, one for each slot held.

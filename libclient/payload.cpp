@@ -205,6 +205,15 @@ void Channel::unuse(std::uint32_t index) {
 
 // ---- receiving -----------------------------------------------------------------------------
 
+namespace {
+
+/// Is there text to read? Datagrams are read by calls of their own.
+bool has_stream(const Socket& socket) {
+    return socket.rx_first != kNone && socket.state != SocketState::Datagrams;
+}
+
+}  // namespace
+
 /// What receive() says when nothing is queued.
 Result<std::size_t, int> Channel::nothing_received(Socket& socket) {
     if (socket.error != 0) return std::unexpected(take_error(socket));
@@ -219,7 +228,7 @@ Result<std::size_t, int> Channel::nothing_received(Socket& socket) {
 
 Result<std::size_t, int> Channel::receive(Socket& socket, std::span<std::byte> bytes) {
     if (bytes.empty()) return 0;
-    if (socket.rx_first == kNone) return nothing_received(socket);
+    if (!has_stream(socket)) return nothing_received(socket);
     std::size_t copied = 0;
     while (copied < bytes.size() && socket.rx_first != kNone) {
         RxChunk& chunk = chunks_[socket.rx_first];
@@ -237,7 +246,7 @@ Result<std::size_t, int> Channel::receive(Socket& socket, std::span<std::byte> b
 Result<std::size_t, int> Channel::peek(Socket& socket, std::span<std::byte> bytes,
                                        std::size_t skip) {
     if (bytes.empty()) return 0;
-    if (socket.rx_bytes <= skip) return nothing_received(socket);
+    if (!has_stream(socket) || socket.rx_bytes <= skip) return nothing_received(socket);
     std::size_t copied = 0;
     for (std::uint32_t i = socket.rx_first; i != kNone && copied < bytes.size();
          i = chunks_[i].next) {
@@ -254,7 +263,7 @@ Result<std::size_t, int> Channel::peek(Socket& socket, std::span<std::byte> byte
 
 Result<std::size_t, int> Channel::discard(Socket& socket, std::size_t bytes) {
     if (bytes == 0) return 0;
-    if (socket.rx_first == kNone) return nothing_received(socket);
+    if (!has_stream(socket)) return nothing_received(socket);
     std::size_t dropped = 0;
     while (dropped < bytes && socket.rx_first != kNone) {
         RxChunk& chunk = chunks_[socket.rx_first];
@@ -270,7 +279,7 @@ Result<std::size_t, int> Channel::discard(Socket& socket, std::size_t bytes) {
 
 Result<std::size_t, int> Channel::borrow(Socket& socket, std::span<Lent> pieces) {
     if (pieces.empty()) return 0;
-    if (socket.rx_first == kNone) return nothing_received(socket);
+    if (!has_stream(socket)) return nothing_received(socket);
     std::size_t count = 0;
     for (; count < pieces.size() && socket.rx_first != kNone; ++count) {
         const std::uint32_t index = socket.rx_first;
@@ -305,22 +314,27 @@ void Channel::pop_chunk(Socket& socket) {
 }
 
 void Channel::drop_received(Socket& socket) {
+    if (socket.state == SocketState::Datagrams) return drop_datagrams(socket);
     while (socket.rx_first != kNone) pop_chunk(socket);
     socket.rx_bytes = 0;
 }
 
 void Channel::release_chunk(std::uint32_t index) {
     RxChunk& chunk = chunks_[index];
-    release_slot(*lanes_[chunk.shard], chunk.arena, chunk.slot);
+    release_slot(*lanes_[chunk.shard], chunk.arena, chunk.slot, chunk.of_datagram != 0);
     chunk.lent = 0;
     ++chunk.generation;
     chunks_.put(index);
 }
 
-void Channel::release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot) {
+void Channel::release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot,
+                           bool of_datagram) {
     if (failed_) return;
+    using enum shm::SubmissionOp;
     shm::Submission& batch = lane.releases;
-    if (batch.count != 0 && batch.release.arena != arena) push_releases(lane);
+    const shm::SubmissionOp op = of_datagram ? ReleaseDatagrams : Release;
+    if (batch.count != 0 && (batch.release.arena != arena || batch.op != op)) push_releases(lane);
+    batch.op = op;
     batch.release.arena = arena;
     batch.release.slots[batch.count++] = slot;
     if (batch.count == shm::kReleasesPerDescriptor) push_releases(lane);
@@ -328,7 +342,6 @@ void Channel::release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot) {
 
 void Channel::push_releases(Lane& lane) {
     shm::Submission batch = lane.releases;
-    batch.op = shm::SubmissionOp::Release;
     lane.releases.count = 0;  // first: submit() pushes what is gathered
     submit_surely(lane, batch);
 }

@@ -162,6 +162,41 @@ Result<shm::ConnectionInfo, int> Session::connection_info(std::uint32_t shard,
     return reply->message.connection;
 }
 
+Result<shm::DatagramReply, int> Session::open_datagram(const shm::OpenDatagramRequest& wanted) {
+    shm::Message message;
+    message.type = shm::MessageType::OpenDatagram;
+    message.open_datagram = wanted;
+    const Result<shm::Parcel, int> reply = request(message);
+    if (!reply) return std::unexpected(reply.error());
+    return reply->message.datagram;
+}
+
+Result<shm::DatagramReply, int> Session::connect_datagram(
+    const shm::ConnectDatagramRequest& wanted) {
+    shm::Message message;
+    message.type = shm::MessageType::ConnectDatagram;
+    message.connect_datagram = wanted;
+    const Result<shm::Parcel, int> reply = request(message);
+    if (!reply) return std::unexpected(reply.error());
+    return reply->message.datagram;
+}
+
+Result<void, int> Session::close_datagram(shm::DatagramId socket) {
+    shm::Message message;
+    message.type = shm::MessageType::CloseDatagram;
+    message.close_datagram = {.socket = socket};
+    if (const auto reply = request(message); !reply) return std::unexpected(reply.error());
+    return {};
+}
+
+Result<void, int> Session::set_membership(const shm::MembershipRequest& wanted) {
+    shm::Message message;
+    message.type = shm::MessageType::Membership;
+    message.membership = wanted;
+    if (const auto reply = request(message); !reply) return std::unexpected(reply.error());
+    return {};
+}
+
 Result<ChannelParts, int> Session::create_channel() {
     shm::Message message;
     message.type = shm::MessageType::CreateChannel;

@@ -72,6 +72,10 @@ public:
     Result<void, int> unbind(shm::ListenerId listener);
     Result<shm::ConnectionInfo, int> connection_info(std::uint32_t shard,
                                                      shm::ConnectionId connection);
+    Result<shm::DatagramReply, int> open_datagram(const shm::OpenDatagramRequest& wanted);
+    Result<shm::DatagramReply, int> connect_datagram(const shm::ConnectDatagramRequest& wanted);
+    Result<void, int> close_datagram(shm::DatagramId socket);
+    Result<void, int> set_membership(const shm::MembershipRequest& wanted);
     Result<ChannelParts, int> create_channel();
     Result<void, int> destroy_channel(std::uint32_t channel);
 

@@ -34,6 +34,7 @@ enum class SocketState : std::uint8_t {
     Listening,
     Over,         ///< ended by the peer, an error or with the daemon; waits for close()
     Lingering,    ///< closed by the program; the shard still finishes it
+    Datagrams,    ///< a UDP socket, bound, perhaps connected
 };
 
 /// Names a socket of one channel. A stale name is an error, never another socket.
@@ -49,7 +50,7 @@ struct alignas(kCacheLine) Socket {
     shm::ConnectionId connection;   ///< the shard's name of it, once connected
     SocketName name;
     std::uint64_t user = 0;         ///< the program's word
-    std::uint32_t rx_first = kNone; ///< received and unread: a list of RxChunk
+    std::uint32_t rx_first = kNone; ///< received and unread: a list of RxChunk, or of RxDatagram
     std::uint32_t rx_last = kNone;
     std::uint32_t rx_bytes = 0;
     std::uint32_t tx_first = kNone; ///< sent and not yet returned, oldest first: TxExtent
@@ -70,6 +71,8 @@ struct alignas(kCacheLine) Socket {
     std::uint32_t listener = kNone;      ///< Listening: the channel's record of it
     std::uint32_t options = kNone;       ///< options set before there was a connection
     std::uint32_t redirects = 0;         ///< how often connect was sent to another shard
+    shm::DatagramId datagram{};          ///< Datagrams: the daemon's name of it
+    std::uint16_t path_mtu = 0;          ///< Datagrams, connected: of IP packets
     Endpoint local;
     Endpoint remote;
 
@@ -94,9 +97,16 @@ enum SocketFlag : std::uint16_t {
     kInWaiting = 64,
     kUnaccepted = 128,   ///< in a listener's queue; its edges wait for accept()
     kFixedRoom = 256,    ///< the program has chosen tx_limit
+    kHasPeer = 512,      ///< Datagrams: connected
 };
 
 inline std::uint8_t Socket::readiness() const {
+    if (state == SocketState::Datagrams) {
+        std::uint8_t levels = rx_first != kNone ? kReadable : 0;
+        if ((flags & kWantsRoom) == 0 && tx_bytes < tx_limit) levels |= kWritable;
+        if (error != 0) levels |= kError;
+        return levels;
+    }
     const bool over = state == SocketState::Over;
     const bool fresh = state == SocketState::Open;  // as Linux has it: writable, hung up
     const bool peer_done = (flags & kPeerDone) != 0 || over;

@@ -26,7 +26,7 @@
 
 namespace chiru::shm {
 
-inline constexpr std::uint16_t kControlVersion = 1;
+inline constexpr std::uint16_t kControlVersion = 2;
 inline constexpr const char* kDefaultControlSocket = "/run/chiru/control.sock";
 inline constexpr std::size_t kMaxMessageFds = 2 + kMaxShards;
 
@@ -43,6 +43,10 @@ enum class MessageType : std::uint16_t {
     ConnectionInfo,  ///< a snapshot of one connection of this session
     Farewell,        ///< not answered: the process ends in order, so close its connections, as a
                      ///< kernel does, when this socket ends; without it they are reset
+    OpenDatagram,    ///< a UDP socket: reserve a name and receive on it, on every shard
+    ConnectDatagram, ///< set or dissolve its peer
+    CloseDatagram,
+    Membership,      ///< join or leave a multicast group
 };
 
 struct AttachRequest {
@@ -122,6 +126,39 @@ struct ConnectionInfoRequest {
     ConnectionId connection;
 };
 
+struct OpenDatagramRequest {
+    Endpoint endpoint;  ///< port 0: the daemon chooses; a group's address is good, too
+    std::uint16_t reserved = 0;
+    std::uint32_t flags = 0;    ///< BindFlag bits
+    std::uint32_t channel = 0;  ///< where its datagrams are told
+    std::uint32_t receive_buffer = 0;  ///< bytes; 0: the default
+    std::uint64_t user = 0;     ///< echoed in its completions
+};
+
+/// Answers OpenDatagram and ConnectDatagram.
+struct DatagramReply {
+    DatagramId socket{};
+    Endpoint local;  ///< once connected, with the address that was chosen
+    std::uint16_t path_mtu = 0;  ///< of IP packets; connected sockets only
+};
+
+struct ConnectDatagramRequest {
+    DatagramId socket{};
+    Endpoint remote;  ///< port 0 and no address: dissolve
+    std::uint16_t interface = 0;  ///< as in DatagramBody
+};
+
+struct CloseDatagramRequest {
+    DatagramId socket{};
+};
+
+struct MembershipRequest {
+    DatagramId socket{};
+    IpAddress group;
+    std::uint16_t interface = 0;  ///< 1 + the directory's index; 0: where routes lead
+    std::uint16_t join = 0;       ///< 0: leave
+};
+
 struct Message {
     Message() : raw{} {}
 
@@ -143,6 +180,11 @@ struct Message {
         UnbindRequest unbind;
         ConnectionInfoRequest query;
         ConnectionInfo connection;
+        OpenDatagramRequest open_datagram;
+        DatagramReply datagram;
+        ConnectDatagramRequest connect_datagram;
+        CloseDatagramRequest close_datagram;
+        MembershipRequest membership;
         std::array<std::byte, 512> raw;
     };
 };

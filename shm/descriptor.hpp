@@ -24,6 +24,15 @@
 // crossed with Closed finds no connection: it is counted and dropped, and no harm done. Slots of a
 // Received stay the client's until it releases them, though the connection be long over.
 //
+// Datagrams. A UDP socket is made by the control socket and has the same name on every shard; a
+// datagram comes from the shard its flow belongs to, and may be sent by any. Nothing about it is
+// ordered but the datagrams of one shard, each told by
+//
+//   [Destination]  Datagram  DatagramMore ...     one after the other; `more` counts the last ones
+//
+// The slots of its slices are the client's until ReleaseDatagrams. SendDatagram hands over bytes
+// of the TX arena until a DatagramsSent brings its cookie back, sent or not.
+//
 // The daemon copies a submission out of the ring before it checks it, and believes nothing in it:
 // not the connection, not the arena, not the range. A violation ends the session.
 #pragma once
@@ -66,8 +75,21 @@ inline constexpr ConnectionId kNoConnection{};
 enum class ListenerId : std::uint32_t {};
 inline constexpr ListenerId kNoListener{0};
 
+/// Names a UDP socket; given out by the control thread, the same on every shard. The low bits are
+/// its place in the tables, the others tell its users apart.
+enum class DatagramId : std::uint32_t {};
+inline constexpr DatagramId kNoDatagram{0};
+inline constexpr std::uint32_t kMaxDatagramSockets = 8192;  ///< of the daemon; a power of two
+constexpr std::uint32_t place_of(DatagramId id) {
+    return static_cast<std::uint32_t>(id) % kMaxDatagramSockets;
+}
+/// IPv4's and IPv6's largest UDP payload without jumbograms.
+inline constexpr std::uint32_t kMaxDatagramBytesV4 = 65'507;
+inline constexpr std::uint32_t kMaxDatagramBytesV6 = 65'527;
+
 inline constexpr std::size_t kSlicesPerDescriptor = 2;
 inline constexpr std::size_t kReleasesPerDescriptor = 9;
+inline constexpr std::size_t kCookiesPerDescriptor = 10;
 
 // ---- client to shard -----------------------------------------------------------------------
 
@@ -82,6 +104,9 @@ enum class SubmissionOp : std::uint8_t {
     SetOption,    ///< body.option
     AcceptCredit, ///< body.credit: may hand this many more connections to this channel
     SetUser,      ///< `user` is from now on the user word of this connection's completions
+    SendDatagram, ///< body.datagram, `hints`, `flags`; `user` is the offset in the TX arena
+    ReleaseDatagrams,   ///< body.release: as Release, for slots that datagrams came in
+    SetDatagramOption,  ///< body.datagram_option
 };
 
 struct ConnectBody {
@@ -136,21 +161,55 @@ struct CreditBody {
     std::uint32_t count = 0;
 };
 
+/// One datagram, or with hints.segment_bytes several of that size to the same place. The bytes are
+/// `length` ones of the TX arena from Submission::user on; Submission::connection holds the
+/// socket's id and the cookie.
+struct DatagramBody {
+    IpAddress remote;
+    IpAddress source;          ///< unspecified: the socket's, or the route's choice
+    std::uint16_t port = 0;
+    std::uint16_t interface = 0;  ///< 1 + the directory's index; 0: the route's choice
+    std::uint32_t length = 0;
+};
+static_assert(sizeof(DatagramBody) == 40);
+
+struct DatagramHints {
+    std::uint8_t tos = 0;
+    std::uint8_t ttl = 0;             ///< 0: the default, 64 or 1 to groups
+    std::uint16_t segment_bytes = 0;  ///< 0: one datagram
+};
+
+enum class DatagramOption : std::uint32_t {
+    ReceiveBuffer = 1,  ///< bytes that may wait in the socket on one shard, with their overhead
+    WantDestination,    ///< value 0 or 1: a Destination before each Datagram
+};
+
+struct DatagramOptionBody {
+    DatagramOption option{};
+    std::uint32_t reserved = 0;
+    std::uint64_t value = 0;
+};
+
 struct Submission {
     Submission() : raw{} {}
 
     SubmissionOp op{};
-    std::uint8_t count = 0;  ///< used slices (Send) or slots (Release)
+    std::uint8_t count = 0;  ///< used slices (Send) or slots (Release, ReleaseDatagrams)
     std::uint16_t flags = 0;  ///< SubmissionFlag bits
-    std::uint32_t max_segment = 0;  ///< Connect: bytes, in either direction; 0: the path's
-    ConnectionId connection;
-    std::uint64_t user = 0;  ///< Connect, SetUser: echoed in every completion; else unused
+    union {
+        std::uint32_t max_segment = 0;  ///< Connect: bytes, in either direction; 0: the path's
+        DatagramHints hints;            ///< SendDatagram
+    };
+    ConnectionId connection;  ///< datagrams: the socket's id, and the cookie of a send
+    std::uint64_t user = 0;  ///< Connect, SetUser: echoed in every completion; SendDatagram: offset
     union {
         std::array<Slice, kSlicesPerDescriptor> slices;
         ConnectBody connect;
         ReleaseBody release;
         OptionBody option;
         CreditBody credit;
+        DatagramBody datagram;
+        DatagramOptionBody datagram_option;
         std::array<std::byte, 40> raw;
     };
 };
@@ -160,6 +219,12 @@ static_assert(offsetof(Submission, connection) == 8 && offsetof(Submission, slic
 
 enum SubmissionFlag : std::uint16_t {
     kMoreToCome = 1,  ///< Send: MSG_MORE, a partial segment may wait for the next Send
+    // SendDatagram; without one of the first three: in fragments if it is larger than the path
+    // takes, and IPv4's only then without the Don't Fragment bit.
+    kMayFragment = 2,     ///< never the Don't Fragment bit
+    kNeverFragment = 4,   ///< EMSGSIZE if it is larger than the path takes
+    kProbePath = 8,       ///< the same, but only the link's own MTU counts
+    kNoLoop = 16,         ///< to a group: not to this host's own members
 };
 
 // ---- shard to client -----------------------------------------------------------------------
@@ -172,31 +237,52 @@ enum class CompletionOp : std::uint8_t {
     Sent,       ///< body.sent, and `sent_bytes`
     PeerClosed, ///< FIN: no more payload will come
     Closed,     ///< the connection is over; `error` says how. The last word about it
+    Destination,    ///< body.endpoints.local: where the next Datagram of this ring was sent to
+    Datagram,       ///< body.arrived: a datagram, or its beginning
+    DatagramMore,   ///< body.slices[0 .. count): more of the last Datagram
+    DatagramError,  ///< `error` about body.endpoints.remote; EMSGSIZE with body.endpoints.path_mtu
+    DatagramsSent,  ///< body.cookies[0 .. count): these bytes are the client's again
 };
 
 struct EndpointsBody {
     Endpoint remote;
     Endpoint local;
-    std::uint32_t peer_mss = 0;
+    union {
+        std::uint32_t peer_mss = 0;
+        std::uint32_t path_mtu;  ///< DatagramError
+    };
 };
 
 struct SentBody {
     std::uint32_t room_bytes = 0;  ///< how much it is worth to have queued: it follows cwnd
 };
 
+struct ArrivedBody {
+    Slice slice;  ///< may be of no bytes; its slot is the client's all the same
+    IpAddress remote;
+    std::uint16_t port = 0;
+    std::uint16_t interface = 0;  ///< 1 + the directory's index; 0: it never left the daemon
+    std::uint8_t ttl = 0;   ///< or hop limit, as it arrived; 0: not known
+    std::uint8_t tos = 0;   ///< or traffic class
+    std::uint16_t more = 0; ///< DatagramMore completions that follow
+};
+static_assert(sizeof(ArrivedBody) == 40);
+
 struct Completion {
     Completion() : raw{} {}
 
     CompletionOp op{};
-    std::uint8_t count = 0;   ///< Received: used slices
-    std::uint16_t error = 0;  ///< Closed: an errno value, 0 after an orderly end
+    std::uint8_t count = 0;   ///< Received, DatagramMore: used slices; DatagramsSent: cookies
+    std::uint16_t error = 0;  ///< Closed, DatagramError: an errno value, 0 after an orderly end
     std::uint32_t sent_bytes = 0;  ///< payload, oldest first, that is the client's again
-    ConnectionId connection;
+    ConnectionId connection;  ///< datagrams: the socket's id, and 0
     std::uint64_t user = 0;
     union {
         std::array<Slice, kSlicesPerDescriptor> slices;
         EndpointsBody endpoints;
         SentBody sent;
+        ArrivedBody arrived;
+        std::array<std::uint32_t, kCookiesPerDescriptor> cookies;
         std::array<std::byte, 40> raw;
     };
 };

@@ -29,7 +29,7 @@
 namespace chiru::shm {
 
 inline constexpr std::uint32_t kDirectoryMagic = 0x4348'5244;  // "CHRD"
-inline constexpr std::uint32_t kDirectoryVersion = 1;
+inline constexpr std::uint32_t kDirectoryVersion = 2;
 
 inline constexpr std::size_t kMaxPorts = 16;
 inline constexpr std::size_t kMaxInterfaces = 32;
@@ -201,7 +201,7 @@ struct SessionCounters {
     SingleWriterCounter opened;
     SingleWriterCounter closed;
     SingleWriterCounter refused;         ///< requests beyond a quota
-    SingleWriterCounter reserved;
+    SingleWriterCounter datagram_slots_held;  ///< receive buffers of datagrams, the same way
 };
 static_assert(sizeof(SessionCounters) == 64);
 

@@ -23,7 +23,7 @@
 namespace chiru::shm {
 
 inline constexpr std::uint32_t kTablesMagic = 0x4348'5254;  // "CHRT"
-inline constexpr std::uint32_t kTablesVersion = 1;
+inline constexpr std::uint32_t kTablesVersion = 2;
 
 struct TableRef {
     std::uint64_t offset = 0;  ///< of the first record, from the region's start
@@ -40,6 +40,7 @@ struct ShardTables {
     TableRef connections;     ///< of ConnectionInfo
     TableRef listeners;       ///< of ListenerInfo
     TableRef neighbors;       ///< of NeighborInfo
+    TableRef datagrams;       ///< of DatagramInfo
     /// Blocks in use are among the first `connections_high` ones; a reader stops there.
     std::uint32_t connections_high = 0;
     std::uint32_t connections_live = 0;  ///< in any state but Free
@@ -180,6 +181,34 @@ struct alignas(kCacheLine) ListenerInfo {
     std::uint64_t refused = 0;       ///< SYNs beyond the backlog
 };
 static_assert(std::is_trivially_copyable_v<ListenerInfo> && sizeof(ListenerInfo) == 64);
+
+/// The first part of every UDP socket's record. Each shard has one for every socket, and counts
+/// what it did for it.
+struct alignas(kCacheLine) DatagramInfo {
+    IpAddress local_address;   ///< unspecified: any
+    IpAddress remote_address;  ///< if connected
+    std::uint16_t local_port = 0;
+    std::uint16_t remote_port = 0;
+    std::uint32_t id = 0;  ///< DatagramId
+    std::uint8_t in_use = 0;
+    std::uint8_t connected = 0;
+    std::uint8_t v6_only = 0;
+    std::uint8_t reserved = 0;
+    std::uint32_t session = 0;
+    std::uint32_t receive_buffer = 0;  ///< bytes that may wait, with their overhead
+    std::uint32_t waiting_bytes = 0;   ///< of those, what the client has not released
+    std::uint64_t user = 0;
+
+    std::uint64_t rx_datagrams = 0;
+    std::uint64_t rx_bytes = 0;
+    std::uint64_t tx_datagrams = 0;
+    std::uint64_t tx_bytes = 0;
+    std::uint64_t dropped = 0;  ///< arrived, and found no room
+    std::int64_t opened_us = 0;
+    std::uint64_t reserved1 = 0;
+    std::uint64_t reserved2 = 0;
+};
+static_assert(std::is_trivially_copyable_v<DatagramInfo> && sizeof(DatagramInfo) == 128);
 
 /// RFC 4861 §7.3.2; ARP entries use the same states.
 enum class NeighborState : std::uint8_t {

@@ -83,6 +83,7 @@ struct StackConfig {
     std::uint32_t connections = 131'072;  ///< of this shard
     std::uint32_t send_records = 65'536;  ///< slices queued or in flight, over all connections
     std::uint32_t listeners = 4'096;
+    std::uint32_t datagram_records = 8'192;  ///< datagrams on their way out, over all sockets
     std::uint32_t neighbors = 8'192;
     std::uint32_t rx_slots = 0;           ///< slots of the RX arena
     /// How many of them this stack may hold on to, text and fragments together; 0: its share of
@@ -95,7 +96,9 @@ struct StackConfig {
     /// Of the budget: fragments, and what ICMP quotes or echoes.
     std::uint32_t ip_slots() const { return std::min(slot_budget() / 8, 2048u); }
     /// Of the budget: text that was received and not consumed.
-    std::uint32_t text_slots() const { return slot_budget() - ip_slots(); }
+    std::uint32_t text_slots() const { return slot_budget() - ip_slots() - datagram_slots(); }
+    /// Of the budget: datagrams that wait in their sockets or are lent to clients.
+    std::uint32_t datagram_slots() const { return slot_budget() / 8; }
     /// Keys initial sequence numbers, ephemeral ports and hash tables: from getrandom() in
     /// production, from the test's seed in the simulator.
     SipKey secret;

@@ -64,6 +64,44 @@ public:
     virtual void confirm(const Path& path, Instant now) = 0;
 };
 
+/// What UDP asks besides: its packets may go to groups, and may be cut into fragments.
+class DatagramLower : public Lower {
+public:
+    /// Fragment fields of an IP header to be written.
+    struct Cut {
+        std::uint32_t id = 0;
+        std::size_t offset = 0;
+        bool more = false;
+        bool dont_fragment = true;
+        bool to_group = false;  ///< to all that listen on the path's interface: no neighbour
+        bool is_fragment() const { return offset != 0 || more; }
+    };
+
+    /// As route(), and to groups and broadcast addresses as well. `interface` counts from 1; 0:
+    /// the routes decide. `link_mtu` is the interface's own.
+    struct DatagramRoute {
+        Path path;
+        IpAddress local;
+        std::uint16_t link_mtu = 0;
+        bool group = false;  ///< to all that listen on the interface
+    };
+    virtual Result<DatagramRoute, int> datagram_route(const IpAddress& remote,
+                                                      const IpAddress& local,
+                                                      std::uint16_t interface) = 0;
+    /// Changes whenever an answer of datagram_route() may change.
+    virtual std::uint32_t route_version() const = 0;
+
+    /// As begin(), for a packet that may be a fragment, with `payload_bytes` behind its headers.
+    virtual BeginResult begin_datagram(TxFrame& frame, Path& path, const IpAddress& local,
+                                       const IpAddress& remote, std::uint8_t protocol,
+                                       std::size_t payload_bytes, IpOptions options,
+                                       const Cut& cut, Instant now) = 0;
+    virtual std::uint32_t next_packet_id() = 0;
+
+    /// Is this host a member of the group, on any interface?
+    virtual bool is_member(const IpAddress& group) const = 0;
+};
+
 class Upper {
 public:
     virtual ~Upper() = default;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the two halves together: IP below, TCP above, one region of tables under both.
+// Puts the parts together: IP below, TCP and UDP above, one region of tables under all.
 #include "stack/stack.hpp"
 
 #include "base/cache.hpp"
 #include "stack/ip/network.hpp"
 #include "stack/tcp/engine.hpp"
+#include "stack/udp/engine.hpp"
 
 #include <algorithm>
 #include <new>
@@ -16,6 +17,10 @@ namespace {
 constexpr std::size_t rounded(std::size_t bytes) {
     return (bytes + kNoSharing - 1) / kNoSharing * kNoSharing;
 }
+
+/// Of the receive buffers that a session may hold on this shard, datagrams may take one in so many.
+/// Of a private arena that part is set apart; of the shared one it comes on top of TCP's.
+constexpr std::uint32_t kDatagramPart = 4;
 
 constexpr std::size_t kHeaderBytes = rounded(sizeof(shm::ShardTables));
 
@@ -37,19 +42,26 @@ struct Stack::State {
                   tables.subspan(kHeaderBytes, rounded(ip::Network::tables_bytes(config))),
                   tables.data(), published, rx_arena, pool, counters, now),
           tcp(config,
-              tables.subspan(kHeaderBytes + rounded(ip::Network::tables_bytes(config))),
+              tables.subspan(kHeaderBytes + rounded(ip::Network::tables_bytes(config)),
+                             rounded(tcp::Engine::tables_bytes(config))),
+              published, rx_arena, network, pool, counters, now),
+          udp(config,
+              tables.subspan(kHeaderBytes + rounded(ip::Network::tables_bytes(config)) +
+                             rounded(tcp::Engine::tables_bytes(config))),
               published, rx_arena, network, pool, counters, now) {
         network.attach(tcp);
+        network.attach(udp);
     }
 
     shm::ShardTables& published;
     ip::Network network;
     tcp::Engine tcp;
+    udp::Engine udp;
 };
 
 std::size_t Stack::tables_bytes(const StackConfig& config) {
     return kHeaderBytes + rounded(ip::Network::tables_bytes(config)) +
-           rounded(tcp::Engine::tables_bytes(config));
+           rounded(tcp::Engine::tables_bytes(config)) + rounded(udp::Engine::tables_bytes(config));
 }
 
 Stack::Stack(const StackConfig& config, std::span<std::byte> tables, ArenaView rx_arena,
@@ -70,12 +82,18 @@ void Stack::advance(Instant now) {
 
 std::size_t Stack::transmit(std::span<TxFrame> frames, Instant now) {
     std::size_t count = state_->network.transmit(frames, now);
+    // Datagrams first, but only half of the frames: neither of the two can starve the other.
+    count += state_->udp.transmit(frames.subspan(count, (frames.size() - count) / 2), now);
     count += state_->tcp.transmit(frames.subspan(count), now);
-    // What TCP found unresolved asks for its neighbours in the same burst.
+    count += state_->udp.transmit(frames.subspan(count), now);
+    // What they found unresolved asks for its neighbours in the same burst.
     return count + state_->network.transmit(frames.subspan(count), now);
 }
 
-void Stack::sent(SendRecord record) { state_->tcp.sent(record); }
+void Stack::sent(SendRecord record) {
+    if (udp::Engine::is_ours(record)) state_->udp.sent(record);
+    else state_->tcp.sent(record);
+}
 
 Instant Stack::next_deadline() const {
     return std::min(state_->network.next_deadline(), state_->tcp.next_deadline());
@@ -84,23 +102,32 @@ Instant Stack::next_deadline() const {
 void Stack::link_up(PortIndex port, Instant now) { state_->network.link_up(port, now); }
 
 void Stack::attach_session(SessionIndex session, const SessionConfig& config) {
-    state_->tcp.attach_session(session, config);
+    SessionConfig streams = config, datagrams = config;
+    datagrams.max_rx_slots = config.max_rx_slots / kDatagramPart;
+    datagrams.private_slots = config.private_slots / kDatagramPart;
+    streams.private_slots = config.private_slots - datagrams.private_slots;
+    datagrams.private_first_slot = config.private_first_slot + streams.private_slots;
+    state_->tcp.attach_session(session, streams);
+    state_->udp.attach_session(session, datagrams);
 }
 
 void Stack::detach_session(SessionIndex session, Instant now, Parting parting) {
     state_->tcp.detach_session(session, now, parting);
+    state_->udp.detach_session(session, now);
 }
 
 bool Stack::session_gone(SessionIndex session) const {
-    return state_->tcp.session_gone(session);
+    return state_->tcp.session_gone(session) && state_->udp.session_gone(session);
 }
 
 void Stack::attach_channel(ChannelIndex channel, SessionIndex session) {
     state_->tcp.attach_channel(channel, session);
+    state_->udp.attach_channel(channel, session);
 }
 
 void Stack::detach_channel(ChannelIndex channel, Instant now) {
     state_->tcp.detach_channel(channel, now);
+    state_->udp.detach_channel(channel, now);
 }
 
 void Stack::listen(shm::ListenerId listener, const Endpoint& local, std::uint32_t bind_flags,
@@ -120,6 +147,28 @@ void Stack::unlisten(shm::ListenerId listener, Instant now) {
     state_->tcp.unlisten(listener, now);
 }
 
+void Stack::open_datagram(const udp::SocketConfig& config, Instant now) {
+    state_->udp.open(config, now);
+}
+
+Result<DatagramLower::DatagramRoute, int> Stack::connect_datagram(shm::DatagramId socket,
+                                                                  const Endpoint& remote,
+                                                                  std::uint16_t interface,
+                                                                  Instant now) {
+    return state_->udp.connect(socket, remote, interface, now);
+}
+
+void Stack::close_datagram(shm::DatagramId socket) { state_->udp.close(socket); }
+
+Result<std::uint16_t, int> Stack::join_group(const IpAddress& group, std::uint16_t interface,
+                                             Instant now) {
+    return state_->network.join(group, interface, now);
+}
+
+void Stack::leave_group(const IpAddress& group, std::uint16_t interface, Instant now) {
+    state_->network.leave(group, interface, now);
+}
+
 bool Stack::connection_info(SessionIndex session, shm::ConnectionId connection,
                             shm::ConnectionInfo& info) const {
     return state_->tcp.connection_info(session, connection, info);
@@ -134,20 +183,37 @@ std::uint32_t Stack::interfaces_version() const {
 }
 
 std::size_t Stack::submission_room(ChannelIndex channel) const {
-    return state_->tcp.submission_room(channel);
+    return std::min(state_->tcp.submission_room(channel), state_->udp.submission_room(channel));
 }
 
 Violation Stack::submit(ChannelIndex channel, std::span<const shm::Submission> submissions,
                         Instant now) {
-    return state_->tcp.submit(channel, submissions, now);
+    const auto is_datagrams = [](const shm::Submission& submission) {
+        return udp::Engine::takes(submission.op);
+    };
+    Violation violation = Violation::None;
+    while (!submissions.empty() && violation == Violation::None) {
+        const auto first = std::find_if(submissions.begin(), submissions.end(), is_datagrams);
+        const auto streams = static_cast<std::size_t>(first - submissions.begin());
+        if (streams != 0) {
+            violation = state_->tcp.submit(channel, submissions.first(streams), now);
+            submissions = submissions.subspan(streams);
+        } else {
+            violation = state_->udp.submit(channel, submissions.front(), now);
+            submissions = submissions.subspan(1);
+        }
+    }
+    state_->udp.flush();
+    return violation;
 }
 
 std::size_t Stack::ready_channels(std::span<ChannelIndex> channels) const {
-    return state_->tcp.ready_channels(channels);
+    return state_->udp.ready_channels(channels, state_->tcp.ready_channels(channels));
 }
 
 std::size_t Stack::complete(ChannelIndex channel, std::span<shm::Completion> completions) {
-    return state_->tcp.complete(channel, completions);
+    const std::size_t count = state_->tcp.complete(channel, completions);
+    return count + state_->udp.complete(channel, completions.subspan(count));
 }
 
 }  // namespace chiru

@@ -23,6 +23,7 @@
 #include "stack/config.hpp"
 #include "stack/frame.hpp"
 #include "stack/session.hpp"
+#include "stack/udp/engine.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -87,6 +88,21 @@ public:
     void leave_listener(shm::ListenerId listener, SessionIndex session, Instant now);
     /// Ends the listener: connections nobody accepted are reset.
     void unlisten(shm::ListenerId listener, Instant now);
+
+    /// UDP sockets; their sessions and channels are attached.
+    void open_datagram(const udp::SocketConfig& config, Instant now);
+    /// Sets the peer, or with a remote of nothing dissolves. The local end and the path's MTU, or
+    /// an errno value.
+    Result<DatagramLower::DatagramRoute, int> connect_datagram(shm::DatagramId socket,
+                                                               const Endpoint& remote,
+                                                               std::uint16_t interface,
+                                                               Instant now);
+    void close_datagram(shm::DatagramId socket);
+    /// One member of a multicast group more. `interface` counts from 1; 0: where routes lead. Its
+    /// number, or an errno value.
+    Result<std::uint16_t, int> join_group(const IpAddress& group, std::uint16_t interface,
+                                          Instant now);
+    void leave_group(const IpAddress& group, std::uint16_t interface, Instant now);
 
     /// A snapshot, or false if the connection is not this session's.
     bool connection_info(SessionIndex session, shm::ConnectionId connection,

@@ -81,7 +81,8 @@ void DirectoryPage::clear_counters(SessionIndex session, std::uint32_t shard_cou
         shm::SessionCounters& counters = directory().session_counters[shard][session];
         for (shm::SingleWriterCounter* counter :
              {&counters.connections, &counters.rx_bytes, &counters.tx_bytes,
-              &counters.rx_slots_held, &counters.opened, &counters.closed, &counters.refused})
+              &counters.rx_slots_held, &counters.opened, &counters.closed, &counters.refused,
+              &counters.datagram_slots_held})
             counter->set(0);
     }
 }

@@ -16,7 +16,6 @@
 #include <utility>
 
 namespace chiru::daemon {
-namespace {
 
 constexpr std::size_t kFewSessions = 4;
 
@@ -26,8 +25,6 @@ shm::Message answer_to(const shm::Message& request) {
     message.sequence = request.sequence;
     return message;
 }
-
-}  // namespace
 
 void Server::reply(Session& session, const shm::Message& message, const std::vector<int>& fds) {
     if (!session.socket) return;
@@ -88,6 +85,10 @@ void Server::answer(Session& session, const shm::Parcel& request) {
         case Unbind: return unbind(session, message);
         case ConnectionInfo: return connection_info(session, message);
         case Farewell: session.said_farewell = true; return;  // it does not wait for an answer
+        case OpenDatagram: return open_datagram(session, message);
+        case ConnectDatagram: return connect_datagram(session, message);
+        case CloseDatagram: return close_datagram(session, message);
+        case Membership: return membership(session, message);
         default: return refuse(session, message, EOPNOTSUPP);
     }
 }

@@ -63,6 +63,11 @@ Server::Server(const Config& config, DataPlane& plane, DirectoryPage& page,
                  [this](const IpAddress& address) {
                      return address.is_loopback() || page_.has_address(address);
                  },
+                 random_64),
+      datagrams_(listener_rules(config),
+                 [this](const IpAddress& address) {
+                     return address.is_loopback() || page_.has_address(address);
+                 },
                  random_64) {}
 
 Server::~Server() { plane_.stop(); }  // first: shards use the sessions' memory
@@ -206,7 +211,8 @@ void Server::end(Session& session, const std::string& why) {
     }
     log_client(LogLevel::Info, session.to_string() + " ends: " + why);
     session.state = Session::State::Ending;
-    Orders orders = listeners_.end_session(session.index);
+    Orders orders = datagrams_.end_session(session.index);
+    for (const Order& what : listeners_.end_session(session.index)) orders.push_back(what);
     orders.push_back(DetachSession{
         .session = session.index,
         .parting = session.said_farewell ? Parting::Orderly : Parting::Lost});

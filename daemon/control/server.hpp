@@ -11,6 +11,7 @@
 #include "daemon/control/directory_page.hpp"
 #include "daemon/control/pending.hpp"
 #include "daemon/dataplane/plane.hpp"
+#include "daemon/session/datagrams.hpp"
 #include "daemon/session/listeners.hpp"
 #include "daemon/session/session.hpp"
 #include "daemon/session/slots.hpp"
@@ -24,6 +25,9 @@
 #include <vector>
 
 namespace chiru::daemon {
+
+/// The answer to `request`, its body still to be filled in.
+shm::Message answer_to(const shm::Message& request);
 
 class Server {
 public:
@@ -57,7 +61,7 @@ private:
     void tick();
     void watch_shards();
 
-    // requests.cpp: one function for each
+    // requests.cpp, datagram_requests.cpp: one function for each
     void answer(Session& session, const shm::Parcel& request);
     void attach(Session& session, const shm::Message& request);
     void observe(Session& session, const shm::Message& request);
@@ -68,6 +72,11 @@ private:
     void adopt(Session& session, const shm::Message& request);
     void unbind(Session& session, const shm::Message& request);
     void connection_info(Session& session, const shm::Message& request);
+    void open_datagram(Session& session, const shm::Message& request);
+    void connect_datagram(Session& session, const shm::Message& request);
+    void close_datagram(Session& session, const shm::Message& request);
+    void membership(Session& session, const shm::Message& request);
+    void join(Session& session, const shm::Message& request);
     void reply(Session& session, const shm::Message& message, const std::vector<int>& fds = {});
     void refuse(Session& session, const shm::Message& request, int error);
     void reply_attached(Session& session, const shm::Message& request);
@@ -99,6 +108,7 @@ private:
     Slots channel_slots_;
     std::array<std::uint64_t, shm::kMaxSessions> number_of_{};  ///< by SessionIndex
     Listeners listeners_;
+    Datagrams datagrams_;
     Pending pending_;
     std::array<bool, shm::kMaxShards> stuck_{};  ///< told so, not yet recovered
 };

@@ -15,6 +15,7 @@
 #include "shm/spsc_ring.hpp"
 #include "shm/tables.hpp"
 #include "stack/session.hpp"
+#include "stack/udp/engine.hpp"
 
 #include <cstdint>
 #include <type_traits>
@@ -87,6 +88,34 @@ struct LinkUp {
     PortIndex port = 0;
 };
 
+struct OpenDatagram {
+    udp::SocketConfig config;
+};
+
+/// Answered by DatagramConnected.
+struct ConnectDatagram {
+    shm::DatagramId socket{};
+    Endpoint remote;  ///< nothing: dissolve
+    std::uint16_t interface = 0;
+};
+
+/// What its channel submitted before is taken first, and goes out.
+struct CloseDatagram {
+    shm::DatagramId socket{};
+    ChannelIndex channel{};
+};
+
+/// Answered by GroupJoined.
+struct JoinGroup {
+    IpAddress group;
+    std::uint16_t interface = 0;
+};
+
+struct LeaveGroup {
+    IpAddress group;
+    std::uint16_t interface = 0;
+};
+
 /// Answered by ConnectionSnapshot.
 struct QueryConnection {
     SessionIndex session{};
@@ -96,7 +125,8 @@ struct QueryConnection {
 struct Command {
     std::uint64_t tag = 0;  ///< comes back in the report
     std::variant<AttachSession, DetachSession, AttachChannel, DetachChannel, Listen, ShareListener,
-                 LeaveListener, Unlisten, QueryConnection, PausePort, ResumePort, LinkUp>
+                 LeaveListener, Unlisten, OpenDatagram, ConnectDatagram, CloseDatagram, JoinGroup,
+                 LeaveGroup, QueryConnection, PausePort, ResumePort, LinkUp>
         what;
 };
 static_assert(std::is_trivially_copyable_v<Command>);
@@ -115,6 +145,16 @@ struct ConnectionSnapshot {
     shm::ConnectionInfo info;
 };
 
+struct DatagramConnected {
+    int error = 0;  ///< errno value
+    std::uint16_t path_mtu = 0;
+    IpAddress local;
+};
+
+struct GroupJoined {
+    int error = 0;  ///< errno value
+};
+
 /// The client broke the contract. The shard takes nothing more from this channel; the control
 /// thread ends the session. Not an answer: its tag is 0.
 struct ClientViolation {
@@ -127,7 +167,8 @@ struct ClientViolation {
 struct Report {
     std::uint32_t shard = 0;
     std::uint64_t tag = 0;
-    std::variant<Done, SessionGone, ConnectionSnapshot, ClientViolation> what;
+    std::variant<Done, SessionGone, ConnectionSnapshot, DatagramConnected, GroupJoined,
+                 ClientViolation> what;
 };
 static_assert(std::is_trivially_copyable_v<Report>);
 

@@ -192,6 +192,17 @@ void Shard::carry_out(const Command& command) {
                 io_.resume(what.port);
             } else if constexpr (std::is_same_v<What, LinkUp>) {
                 stack_.link_up(what.port, now_);
+            } else if constexpr (std::is_same_v<What, OpenDatagram>) {
+                stack_.open_datagram(what.config, now_);
+            } else if constexpr (std::is_same_v<What, ConnectDatagram>) {
+                answer.what = connect(what);
+            } else if constexpr (std::is_same_v<What, CloseDatagram>) {
+                close(what);
+            } else if constexpr (std::is_same_v<What, JoinGroup>) {
+                const auto joined = stack_.join_group(what.group, what.interface, now_);
+                answer.what = GroupJoined{joined ? 0 : joined.error()};
+            } else if constexpr (std::is_same_v<What, LeaveGroup>) {
+                stack_.leave_group(what.group, what.interface, now_);
             } else {
                 static_assert(std::is_same_v<What, QueryConnection>);
                 ConnectionSnapshot snapshot;
@@ -213,6 +224,20 @@ void Shard::attach(const AttachChannel& command) {
     edge.events = EPOLLIN | EPOLLET;
     // There already (EEXIST) if the session's channels share one descriptor.
     epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, command.shard_event_fd, &edge);
+}
+
+DatagramConnected Shard::connect(const ConnectDatagram& command) {
+    const auto route =
+        stack_.connect_datagram(command.socket, command.remote, command.interface, now_);
+    if (!route) return {.error = route.error(), .path_mtu = 0, .local = {}};
+    return {.error = 0, .path_mtu = route->path.mtu, .local = route->local};
+}
+
+/// What was sent before it was closed still goes out.
+void Shard::close(const CloseDatagram& command) {
+    if (const std::int16_t position = lane_of_[command.channel]; position >= 0)
+        take_last_submissions(lanes_[static_cast<std::size_t>(position)]);
+    stack_.close_datagram(command.socket);
 }
 
 void Shard::remove_lane(ChannelIndex channel) {

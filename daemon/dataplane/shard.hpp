@@ -110,6 +110,8 @@ private:
     bool take_commands();
     void carry_out(const Command& command);
     void attach(const AttachChannel& command);
+    DatagramConnected connect(const ConnectDatagram& command);
+    void close(const CloseDatagram& command);
     void remove_lane(ChannelIndex channel);
     void detach_session(SessionIndex session, std::uint64_t tag, Parting parting);
     bool take_last_submissions(Lane& lane);

@@ -13,17 +13,16 @@ constexpr std::uint32_t kKnownFlags =
 constexpr std::uint32_t kMaxBacklog = 65'535;
 constexpr std::uint32_t kMaxDeferS = 3600;
 
-/// Does a socket bound to `wide` take what is sent to `narrow` as well?
+bool both(std::uint32_t a, std::uint32_t b, std::uint32_t flag) { return (a & b & flag) != 0; }
+
+}  // namespace
+
 bool covers(const IpAddress& wide, std::uint32_t flags, const IpAddress& narrow) {
     if (wide == narrow) return true;
     if (!wide.is_unspecified()) return false;
     if (wide.is_v4() == narrow.is_v4()) return true;
     return wide.is_v6() && (flags & shm::kBindV6Only) == 0;
 }
-
-bool both(std::uint32_t a, std::uint32_t b, std::uint32_t flag) { return (a & b & flag) != 0; }
-
-}  // namespace
 
 bool Listeners::Listener::listening() const {
     return std::any_of(holders.begin(), holders.end(),

@@ -33,6 +33,9 @@ namespace chiru::daemon {
 using Order = decltype(Command::what);
 using Orders = std::vector<Order>;
 
+/// Does a socket bound to `wide` take what is sent to `narrow` as well?
+bool covers(const IpAddress& wide, std::uint32_t flags, const IpAddress& narrow);
+
 class Listeners {
 public:
     struct Rules {

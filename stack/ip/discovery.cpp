@@ -184,15 +184,25 @@ void Network::send_advertisement(std::uint16_t interface, const IpAddress& targe
     send_discovery(interface, target, to, mac, std::as_bytes(std::span(&message, 1)));
 }
 
-/// Version 2 reports (RFC 3810 §5.2), as many as it takes, for every solicited-node group.
-void Network::send_group_report(std::uint16_t interface) {
-    struct Record {
-        std::uint8_t type = 4;  // CHANGE_TO_EXCLUDE_MODE of no source: join
-        std::uint8_t aux_words = 0;
-        be16 sources{};
-        IpAddress group{};
-    };
-    constexpr std::size_t kRecords = 6;
+/// Of every solicited-node group, as many reports as it takes.
+void Network::report_solicited_nodes(std::uint16_t interface, wire::GroupRecordType type) {
+    const auto addresses = interfaces_[interface].addresses();
+    for (std::size_t done = 0; done < addresses.size();) {
+        std::array<wire::GroupRecordV6, kRecordsV6> records;
+        std::size_t count = 0;
+        for (; done < addresses.size() && count < kRecordsV6; ++done) {
+            const IpAddress& address = addresses[done].prefix.address;
+            if (address.is_v6())
+                records[count++] = {.type = static_cast<std::uint8_t>(type),
+                                    .group = wire::solicited_node(address)};
+        }
+        if (count != 0) send_mld_report(interface, {records.data(), count});
+    }
+}
+
+/// A version 2 report (RFC 3810 §5.2) of at most kRecordsV6 records.
+void Network::send_mld_report(std::uint16_t interface,
+                              std::span<const wire::GroupRecordV6> records) {
     struct Report {
         std::array<std::uint8_t, 8> hop_by_hop{
             static_cast<std::uint8_t>(wire::Protocol::Icmpv6), 0, 5, 2, 0, 0, 1, 0};
@@ -201,50 +211,42 @@ void Network::send_group_report(std::uint16_t interface) {
         be16 checksum{};
         be16 reserved{};
         be16 count{};
-        std::array<Record, kRecords> records{};
+        std::array<wire::GroupRecordV6, kRecordsV6> records{};
     };
-    static_assert(sizeof(Record) == 20 && sizeof(Report) == 16 + 20 * kRecords);
+    static_assert(sizeof(Report) == 16 + 20 * kRecordsV6);
     static_assert(sizeof(Report) + sizeof(wire::Ipv6Header) <= kInlineBytes);
 
     const IpAddress* source = own_v6(interface, true);
     const IpAddress from =
         source != nullptr && source->is_link_local() ? *source : IpAddress();
-    const auto addresses = interfaces_[interface].addresses();
-    for (std::size_t done = 0; done < addresses.size();) {
-        Report report;
-        std::uint16_t count = 0;
-        for (; done < addresses.size() && count < kRecords; ++done) {
-            const IpAddress& address = addresses[done].prefix.address;
-            if (address.is_v6()) report.records[count++].group = wire::solicited_node(address);
-        }
-        if (count == 0) return;
-        report.count = count;
-        const std::size_t icmp_bytes = 8 + std::size_t{count} * sizeof(Record);
-        const auto bytes = std::as_bytes(std::span(&report, 1));
-        wire::ChecksumSum sum = wire::pseudo_header(
-            from, wire::kAllListenerRouters, static_cast<std::uint8_t>(wire::Protocol::Icmpv6),
-            icmp_bytes);
-        sum.add(bytes.subspan(8, icmp_bytes));
-        report.checksum = sum.checksum();
+    Report report;
+    std::copy(records.begin(), records.end(), report.records.begin());
+    report.count = static_cast<std::uint16_t>(records.size());
+    const std::size_t icmp_bytes = 8 + records.size_bytes();
+    const auto bytes = std::as_bytes(std::span(&report, 1));
+    wire::ChecksumSum sum = wire::pseudo_header(
+        from, wire::kAllListenerRouters, static_cast<std::uint8_t>(wire::Protocol::Icmpv6),
+        icmp_bytes);
+    sum.add(bytes.subspan(8, icmp_bytes));
+    report.checksum = sum.checksum();
 
-        const std::uint32_t index = control_.take(true);
-        if (index == kNoJob) return;
-        Job& job = control_[index];
-        const wire::Ipv6Header header{
-            .payload_length = static_cast<std::uint16_t>(8 + icmp_bytes),
-            .next_header = static_cast<std::uint8_t>(wire::Protocol::HopByHop),
-            .hop_limit = 1,
-            .source = from,
-            .destination = wire::kAllListenerRouters};
-        std::memcpy(job.head.data(), &header, sizeof header);
-        std::memcpy(job.head.data() + sizeof header, &report, 8 + icmp_bytes);
-        job.kind = JobKind::Frame;
-        job.interface = interface;
-        job.mac = wire::multicast_mac(wire::kAllListenerRouters);
-        job.type = wire::EtherType::Ipv6;
-        job.head_bytes = static_cast<std::uint16_t>(sizeof header + 8 + icmp_bytes);
-        control_.push(index, true);
-    }
+    const std::uint32_t index = control_.take(true);
+    if (index == kNoJob) return;
+    Job& job = control_[index];
+    const wire::Ipv6Header header{
+        .payload_length = static_cast<std::uint16_t>(8 + icmp_bytes),
+        .next_header = static_cast<std::uint8_t>(wire::Protocol::HopByHop),
+        .hop_limit = 1,
+        .source = from,
+        .destination = wire::kAllListenerRouters};
+    std::memcpy(job.head.data(), &header, sizeof header);
+    std::memcpy(job.head.data() + sizeof header, &report, 8 + icmp_bytes);
+    job.kind = JobKind::Frame;
+    job.interface = interface;
+    job.mac = wire::multicast_mac(wire::kAllListenerRouters);
+    job.type = wire::EtherType::Ipv6;
+    job.head_bytes = static_cast<std::uint16_t>(sizeof header + 8 + icmp_bytes);
+    control_.push(index, true);
 }
 
 /// One address's detection (IPv6) or announcement (IPv4) is due.
@@ -323,7 +325,8 @@ void Network::advance_addresses(std::uint16_t interface, Instant now) {
         }
         ++i;
     }
-    if (joins && shard_ == 0) send_group_report(interface);
+    if (joins && shard_ == 0)
+        report_solicited_nodes(interface, wire::GroupRecordType::ChangeToExclude);
 }
 
 void Network::advance_interface(std::uint16_t interface, Instant now) {

@@ -104,20 +104,38 @@ std::optional<std::uint32_t> quoted_v6(std::span<const std::byte> quote) {
                      Endpoint{header->source, ports->source});
 }
 
+/// A report of the path's MTU for UDP: a socket's datagrams may leave by any shard.
+bool concerns_every_shard_v4(const wire::Icmpv4Header& icmp, std::span<const std::byte> quote) {
+    const auto header = read_header<wire::Ipv4Header>(quote);
+    return static_cast<wire::Icmpv4Type>(icmp.type) == wire::Icmpv4Type::Unreachable &&
+           icmp.code == wire::kIcmpv4FragmentationNeeded && header &&
+           header->protocol == static_cast<std::uint8_t>(wire::Protocol::Udp);
+}
+
+bool concerns_every_shard_v6(const wire::Icmpv6Header& icmp, std::span<const std::byte> quote) {
+    const auto header = read_header<wire::Ipv6Header>(quote);
+    return static_cast<wire::Icmpv6Type>(icmp.type) == wire::Icmpv6Type::PacketTooBig && header &&
+           header->next_header == static_cast<std::uint8_t>(wire::Protocol::Udp);
+}
+
 Placement place_v4(std::span<const std::byte> packet) {
     const auto ip = wire::parse_ipv4(packet);
     if (!ip) return {};
     const IpAddress source = IpAddress::v4(ip->header.source);
     const IpAddress destination = IpAddress::v4(ip->header.destination);
+    if (ip->header.protocol == static_cast<std::uint8_t>(wire::Protocol::Igmp))
+        return {.every_shard = true};
     if (!ip->header.is_fragment()) {
         if (const auto ports = ports_of(ip->header.protocol, ip->payload))
             return {.hash = flow_hash(Endpoint{source, ports->source},
                                       Endpoint{destination, ports->destination})};
         const auto icmp = read_header<wire::Icmpv4Header>(ip->payload);
         if (ip->header.protocol == static_cast<std::uint8_t>(wire::Protocol::Icmp) && icmp &&
-            wire::is_icmpv4_error(icmp->type))
-            if (const auto hash = quoted_v4(ip->payload.subspan(sizeof(wire::Icmpv4Header))))
-                return {.hash = *hash};
+            wire::is_icmpv4_error(icmp->type)) {
+            const auto quote = ip->payload.subspan(sizeof(wire::Icmpv4Header));
+            if (concerns_every_shard_v4(*icmp, quote)) return {.every_shard = true};
+            if (const auto hash = quoted_v4(quote)) return {.hash = *hash};
+        }
     }
     return {.hash = flow_hash(source, destination)};
 }
@@ -135,9 +153,10 @@ Placement place_v6(std::span<const std::byte> packet) {
         const auto icmp = read_header<wire::Icmpv6Header>(l4);
         if (chain.protocol == static_cast<std::uint8_t>(wire::Protocol::Icmpv6) && icmp) {
             if (wire::is_neighbor_discovery(icmp->type)) return {.every_shard = true};
+            const auto quote = l4.subspan(sizeof(wire::Icmpv6Header));
+            if (concerns_every_shard_v6(*icmp, quote)) return {.every_shard = true};
             if (wire::is_icmpv6_error(icmp->type))
-                if (const auto hash = quoted_v6(l4.subspan(sizeof(wire::Icmpv6Header))))
-                    return {.hash = *hash};
+                if (const auto hash = quoted_v6(quote)) return {.hash = *hash};
         }
     }
     return {.hash = flow_hash(header.source, header.destination)};

@@ -31,7 +31,7 @@ constexpr std::size_t flow_group(std::uint32_t hash) { return hash % kFlowGroups
 
 /// Where a frame must be handled.
 struct Placement {
-    bool every_shard = false;  ///< ARP and neighbour discovery: each shard learns from it
+    bool every_shard = false;  ///< ARP, ND, IGMP, UDP's path MTUs: each shard learns from it
     std::uint32_t hash = 0;    ///< else: flow_group(hash) decides
 };
 

@@ -96,8 +96,7 @@ Network::Fate Network::receive_icmpv6(const Packet& packet, Instant now) {
         if (type == Icmpv6Type::ListenerQuery) {
             if (packet.hop_limit != 1 || !packet.source.is_link_local())
                 return {Counter::InImpossible};
-            if (shard_ == 0) send_group_report(packet.interface);
-            return {Counter::InAccepted};
+            return receive_listener_query(packet, now);
         }
         if (packet.hop_limit != 255 || (packet.frame->flags & kRxLocal) != 0)
             return {Counter::InImpossible};  // it crossed a router: not of this link
@@ -284,24 +283,31 @@ Network::Fate Network::receive_error_v6(const Packet& packet, Instant now) {
 Network::Fate Network::receive_error(const IpAddress&, std::uint8_t protocol,
                                      std::span<const std::byte> l4, tcp::IcmpError error,
                                      Instant now) {
-    struct Start {  // what every quote holds of TCP's header (RFC 792)
+    struct Start {  // what every quote holds of TCP's header (RFC 792); UDP's ports are alike
         be16 source_port;
         be16 destination_port;
         be32 sequence;
     };
     const auto start = read_header<Start>(l4);
-    if (protocol != static_cast<std::uint8_t>(wire::Protocol::Tcp) || !start ||
+    const bool known = protocol == static_cast<std::uint8_t>(wire::Protocol::Tcp) ||
+                       protocol == static_cast<std::uint8_t>(wire::Protocol::Udp);
+    if (!known || !start ||
         interfaces_.find(error.local.address) == nullptr)
         return {Counter::InIcmpIgnored};
     error.local.port = start->source_port;
     error.remote.port = start->destination_port;
     error.sequence = start->sequence;
+    if (protocol == static_cast<std::uint8_t>(wire::Protocol::Udp))
+        return receive_udp_error(error, now);
     if (!tcp_->icmp_error(error, now)) return {Counter::InIcmpIgnored};
-    if (error.kind == Kind::PacketTooBig)
-        path_mtus_.learn(error.remote.address,
-                         static_cast<std::uint16_t>(std::min<std::uint32_t>(error.mtu, 65'535)),
-                         now);
+    if (error.kind == Kind::PacketTooBig) learn_path_mtu(error, now);
     return {Counter::InAccepted};
+}
+
+void Network::learn_path_mtu(const tcp::IcmpError& error, Instant now) {
+    path_mtus_.learn(error.remote.address,
+                     static_cast<std::uint16_t>(std::min<std::uint32_t>(error.mtu, 65'535)), now);
+    ++path_mtus_seen_;
 }
 
 }  // namespace chiru::ip

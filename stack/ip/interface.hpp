@@ -49,6 +49,7 @@ struct Interface {
     std::uint32_t offloads = 0;  ///< shm::PortOffload bits
     std::uint32_t tso_bytes = 0;
     std::int64_t solicit_at_us = kNeverUs;
+    std::int64_t igmp_v2_until_us = 0;  ///< a querier of that version is about
     std::int64_t next_us = kNeverUs;  ///< the earliest of all of its timers
 
     bool is_loopback() const { return info.port == kLocalPort; }

@@ -25,6 +25,7 @@ std::size_t Network::tables_bytes(const StackConfig& config) {
     NeighborTable::measure(config, carver);
     Reassembly::measure(carver);
     PathMtuCache::measure(carver);
+    GroupTable::measure(carver);
     return carver.used_bytes();
 }
 
@@ -44,6 +45,8 @@ Network::Network(const StackConfig& config, std::span<std::byte> tables, std::by
       neighbors_(config, carver_, interfaces_, counters, *this),
       fragments_(carver_, pieces_, config.secret),
       path_mtus_(carver_, config.secret),
+      groups_(carver_),
+      secret_(config.secret),
       error_budget_(kErrorsPerSecond, kErrorBurst),
       next_id_(static_cast<std::uint32_t>(config.secret.k0 ^ config.secret.k1)),
       now_(now) {
@@ -70,6 +73,7 @@ void Network::advance(Instant now) {
     for (std::uint16_t i = 0; i < interfaces_.size(); ++i) advance_interface(i, now);
     neighbors_.advance(now);
     expire_fragments(now);
+    advance_groups(now);
     slots_.flush();
     follow_changes();
 }
@@ -95,6 +99,7 @@ Instant Network::next_deadline() const {
     std::int64_t next = kNeverUs;
     for (std::size_t i = 0; i < interfaces_.size(); ++i)
         next = std::min(next, interfaces_[i].next_us);
+    next = std::min(next, groups_.next_us());
     return std::min({from_us(next), neighbors_.next_deadline(), fragments_.next_deadline()});
 }
 
@@ -126,11 +131,13 @@ void Network::resolved(std::uint32_t index, Instant now) {
     neighbor.first_job = neighbor.last_job = kNoJob;
     neighbor.info.queued_frames = 0;
     if (tcp_ != nullptr) tcp_->path_ready(index, true, now);
+    if (udp_ != nullptr) udp_->path_ready(index, true);
 }
 
 void Network::failed(std::uint32_t index, Instant now) {
     forgotten(index);
     if (tcp_ != nullptr) tcp_->path_ready(index, false, now);
+    if (udp_ != nullptr) udp_->path_ready(index, false);
 }
 
 void Network::forgotten(std::uint32_t index) {

@@ -8,7 +8,8 @@
 //   whole.cpp      what becomes of a datagram that was put together from fragments
 //   arp.cpp  discovery.cpp  routers.cpp   who has which address; routers and their prefixes
 //   icmp.cpp       echo, errors in both directions
-//   udp.cpp        nobody listens, and is told so
+//   udp.cpp        datagrams checked, and their sockets' errors
+//   groups.cpp     multicast groups, and what routers are told of them
 //   output.cpp     class Lower: routes, headers, fragments
 //   network.cpp    timers, and what is sent
 //
@@ -20,6 +21,7 @@
 #include "shm/tables.hpp"
 #include "stack/config.hpp"
 #include "stack/ip/control_queue.hpp"
+#include "stack/ip/groups.hpp"
 #include "stack/ip/interface.hpp"
 #include "stack/ip/neighbor.hpp"
 #include "stack/ip/path_mtu.hpp"
@@ -29,14 +31,18 @@
 #include "stack/ip/token_bucket.hpp"
 #include "stack/lower.hpp"
 #include "stack/tcp/engine.hpp"
+#include "stack/udp/engine.hpp"
 #include "stack/wire/arp.hpp"
 #include "stack/wire/icmpv6.hpp"
+#include "stack/wire/igmp.hpp"
 #include "stack/wire/ipv4.hpp"
 #include "stack/wire/ipv6.hpp"
+#include "stack/wire/udp.hpp"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace chiru::ip {
@@ -58,7 +64,7 @@ struct Packet {
     std::uint32_t chain = kNoPiece;     ///< of all the pieces, if reassembled
 };
 
-class Network final : public Lower, private NeighborEvents {
+class Network final : public DatagramLower, private NeighborEvents {
 public:
     static std::size_t tables_bytes(const StackConfig& config);
 
@@ -68,6 +74,7 @@ public:
 
     /// Call once, before anything else.
     void attach(tcp::Engine& engine) { tcp_ = &engine; }
+    void attach(udp::Engine& engine) { udp_ = &engine; }
 
     void receive(std::span<const RxFrame> frames, Instant now);
     void advance(Instant now);
@@ -85,6 +92,23 @@ public:
                       Instant now) override;
     void confirm(const Path& path, Instant now) override;
 
+    Result<DatagramRoute, int> datagram_route(const IpAddress& remote, const IpAddress& local,
+                                              std::uint16_t interface) override;
+    std::uint32_t route_version() const override {
+        return interfaces_.version() + path_mtus_seen_;
+    }
+    BeginResult begin_datagram(TxFrame& frame, Path& path, const IpAddress& local,
+                               const IpAddress& remote, std::uint8_t protocol,
+                               std::size_t payload_bytes, IpOptions options, const Cut& cut,
+                               Instant now) override;
+    std::uint32_t next_packet_id() override { return next_id_++; }
+    bool is_member(const IpAddress& group) const override;
+
+    /// Counts one membership more or less. The interface's number (from 1), or ENODEV: there is no
+    /// such interface; ENOBUFS: too many groups.
+    Result<std::uint16_t, int> join(const IpAddress& group, std::uint16_t interface, Instant now);
+    void leave(const IpAddress& group, std::uint16_t interface, Instant now);
+
 private:
     using Counter = shm::Counter;
     using Fate = tcp::Fate;
@@ -95,15 +119,6 @@ private:
         std::array<tcp::Incoming, kFrames> segments;
         std::size_t count = 0;
     };
-    /// Fragment fields of an IP header to be written.
-    struct Cut {
-        std::uint32_t id = 0;
-        std::size_t offset = 0;
-        bool more = false;
-        bool dont_fragment = true;
-        bool is_fragment() const { return offset != 0 || more; }
-    };
-
     /// What a job made: its last frame, a frame that others follow, none.
     enum class Sent : std::uint8_t { Done, More, Nothing };
 
@@ -146,7 +161,8 @@ private:
                             const IpAddress& to, const MacAddress& mac, bool solicited);
     void send_discovery(std::uint16_t interface, const IpAddress& source, const IpAddress& to,
                         const MacAddress& mac, std::span<const std::byte> message);
-    void send_group_report(std::uint16_t interface);
+    void report_solicited_nodes(std::uint16_t interface, wire::GroupRecordType type);
+    void send_mld_report(std::uint16_t interface, std::span<const wire::GroupRecordV6> records);
     void detect_duplicates(std::uint16_t interface, std::size_t position, Instant now);
     void announce_again(std::uint16_t interface, Instant now);
     void advance_interface(std::uint16_t interface, Instant now);
@@ -166,6 +182,7 @@ private:
     Fate echo(const Packet& packet, std::uint8_t reply_type, std::uint16_t checksum);
     Fate receive_error(const IpAddress& source, std::uint8_t protocol,
                        std::span<const std::byte> l4, tcp::IcmpError error, Instant now);
+    void learn_path_mtu(const tcp::IcmpError& error, Instant now);
     Fate receive_error_v4(const Packet& packet, Instant now);
     Fate receive_error_v6(const Packet& packet, Instant now);
     /// Sends an ICMP error about the packet if that is allowed; returns whether the packet's slot
@@ -176,13 +193,35 @@ private:
 
     // udp.cpp
     Fate receive_udp(const Packet& packet, Instant now);
+    Fate refuse_udp(const Packet& packet, Instant now);
+    udp::Fate hand_to_udp(const Packet& packet, const wire::UdpHeader& header);
+    Fate receive_udp_error(const tcp::IcmpError& error, Instant now);
+
+    // groups.cpp
+    static constexpr std::size_t kRecordsV6 = 6;  ///< of one report
+    std::optional<std::uint16_t> group_interface(const IpAddress& group,
+                                                 std::uint16_t interface) const;
+    void change_group(Group& group, Instant now);
+    std::int64_t random_delay(std::int64_t range_us);
+    void group_queried(std::uint16_t interface, const IpAddress& group, std::int64_t within_us,
+                       Instant now);
+    Fate receive_igmp(const Packet& packet, Instant now);
+    Fate receive_listener_query(const Packet& packet, Instant now);
+    void advance_groups(Instant now);
+    void report_groups_v4(std::uint16_t interface, Instant now);
+    void report_groups_v6(std::uint16_t interface, Instant now);
+    void send_igmp_v2(std::uint16_t interface, const Group& group);
+    void send_igmp_v3(std::uint16_t interface, std::span<const wire::GroupRecordV4> records);
+    void send_igmp(std::uint16_t interface, const IpAddress& to,
+                   std::span<const std::byte> message);
 
     // output.cpp
     void fill_path(Path& path, const NextHop& hop, const IpAddress& remote, Instant now) const;
     void fill_local_path(Path& path) const;
     bool renew_path(Path& path, const IpAddress& remote, Instant now);
     BeginResult prepare(Path& path, const IpAddress& remote, Instant now);
-    void write_link(TxFrame& frame, const Path& path, bool v4);
+    void write_link(TxFrame& frame, const Path& path, const IpAddress& remote, bool to_group);
+    void write_group_link(TxFrame& frame, const Interface& interface, const IpAddress& remote);
     void write_headers(TxFrame& frame, const Path& path, const IpAddress& local,
                        const IpAddress& remote, std::uint8_t protocol, std::size_t payload_bytes,
                        IpOptions options, const Cut& cut);
@@ -210,9 +249,14 @@ private:
     NeighborTable neighbors_;
     Reassembly fragments_;
     PathMtuCache path_mtus_;
+    GroupTable groups_;
+    SipKey secret_;
     TokenBucket error_budget_;
     Burst burst_;
     tcp::Engine* tcp_ = nullptr;
+    udp::Engine* udp_ = nullptr;  ///< nullptr: nobody is bound to any UDP port
+    std::uint32_t path_mtus_seen_ = 0;  ///< counts what path_mtus_ learnt
+    std::uint64_t delays_drawn_ = 0;
     std::uint32_t seen_version_ = 0;
     std::uint32_t next_id_;
     Instant now_;  ///< of the last call, for route(), which is not told

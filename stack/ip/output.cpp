@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The way out: which neighbour, which headers, and fragments of what is too large (only ICMP's;
-// TCP cuts its segments itself and forbids fragments).
+// The way out: which neighbour, which headers, and fragments of ICMP's packets that are too large.
+// TCP cuts its segments itself and forbids fragments; UDP asks for each of its fragments.
 #include "stack/ip/network.hpp"
 
 #include "stack/wire/checksum.hpp"
@@ -67,6 +67,39 @@ Result<Lower::Route, int> Network::route(const IpAddress& remote, const IpAddres
     return route;
 }
 
+/// To one host as route() has it, but over the interface that is asked for; to a group over the
+/// one asked for, or where a route leads, or else the first.
+Result<DatagramLower::DatagramRoute, int> Network::datagram_route(const IpAddress& remote,
+                                                                  const IpAddress& local,
+                                                                  std::uint16_t interface) {
+    std::optional<std::uint16_t> link;  // of a group
+    if (remote.is_multicast() || remote.is_broadcast()) link = group_interface(remote, interface);
+    else if (remote.is_v4() && !is_local(remote))
+        for (std::uint16_t i = 0; i < interfaces_.size(); ++i)
+            if (interfaces_.is_broadcast(interfaces_[i], remote)) link = i;
+    if (!link) {
+        const auto found = route(remote, local);
+        if (!found) return std::unexpected(found.error());
+        return DatagramRoute{found->path, found->local,
+                             interfaces_[found->path.interface].info.mtu};
+    }
+    if (interfaces_[*link].is_loopback()) return std::unexpected(ENETUNREACH);
+    DatagramRoute to_group;
+    to_group.local = local;
+    if (local.is_unspecified()) {
+        const auto source = select_source(interfaces_, remote, {remote, *link});
+        if (!source) return std::unexpected(EADDRNOTAVAIL);
+        to_group.local = *source;
+    } else if (!is_local(local) || local.is_v4() != remote.is_v4()) {
+        return std::unexpected(EADDRNOTAVAIL);
+    }
+    fill_path(to_group.path, {remote, *link}, remote, now_);
+    to_group.path.neighbor = kNoNeighbor;
+    to_group.group = true;
+    to_group.link_mtu = interfaces_[*link].info.mtu;
+    return to_group;
+}
+
 bool Network::is_local(const IpAddress& address) const {
     const LocalAddress* ours = interfaces_.find(address);
     return ours != nullptr && ours->usable();
@@ -122,7 +155,30 @@ BeginResult Network::begin(TxFrame& frame, Path& path, const IpAddress& local,
     return result;
 }
 
-void Network::write_link(TxFrame& frame, const Path& path, bool v4) {
+/// To all that listen on the link: there is no neighbour.
+void Network::write_group_link(TxFrame& frame, const Interface& interface,
+                               const IpAddress& remote) {
+    const MacAddress to = remote.is_multicast() ? wire::multicast_mac(remote) : kBroadcastMac;
+    const wire::EthernetHeader ethernet{to, interface.mac, {}};
+    std::memcpy(frame.head, &ethernet, sizeof ethernet);
+    frame.port = interface.info.port;
+    frame.l2_bytes = sizeof ethernet;
+    if (interface.info.vlan == 0) return;
+    if ((interface.offloads & shm::kOffloadVlanInsert) != 0) {
+        frame.flags |= kTxVlanInsert;
+        frame.vlan_tci = interface.info.vlan;
+        return;
+    }
+    const be16 type = static_cast<std::uint16_t>(wire::EtherType::Vlan);
+    const be16 vlan = interface.info.vlan;
+    std::memcpy(frame.head + 12, &type, sizeof type);
+    std::memcpy(frame.head + 14, &vlan, sizeof vlan);
+    frame.l2_bytes += static_cast<std::uint8_t>(sizeof(wire::VlanTag));
+}
+
+void Network::write_link(TxFrame& frame, const Path& path, const IpAddress& remote,
+                         bool to_group) {
+    const bool v4 = remote.is_v4();
     const be16 type =
         static_cast<std::uint16_t>(v4 ? wire::EtherType::Ipv4 : wire::EtherType::Ipv6);
     const Interface& interface = interfaces_[path.interface];
@@ -132,6 +188,8 @@ void Network::write_link(TxFrame& frame, const Path& path, bool v4) {
         std::memset(frame.head, 0, sizeof(wire::EthernetHeader));
         frame.port = kLocalPort;
         frame.l2_bytes = sizeof(wire::EthernetHeader);
+    } else if (to_group) {
+        write_group_link(frame, interface, remote);
     } else {
         const Neighbor& neighbor = neighbors_[path.neighbor];
         std::memcpy(frame.head, neighbor.link_header.data(), neighbor.link_header.size());
@@ -149,7 +207,7 @@ void Network::write_headers(TxFrame& frame, const Path& path, const IpAddress& l
                             const IpAddress& remote, std::uint8_t protocol,
                             std::size_t payload_bytes, IpOptions options, const Cut& cut) {
     const bool v4 = remote.is_v4();
-    write_link(frame, path, v4);
+    write_link(frame, path, remote, cut.to_group);
     frame.l4_bytes = 0;
     frame.segment_bytes = 0;
     frame.slice_count = 0;
@@ -198,6 +256,17 @@ void Network::write_headers(TxFrame& frame, const Path& path, const IpAddress& l
         frame.l3_bytes = static_cast<std::uint8_t>(sizeof header + extra);
     }
     frame.head_length = static_cast<std::uint16_t>(frame.l2_bytes + frame.l3_bytes);
+}
+
+BeginResult Network::begin_datagram(TxFrame& frame, Path& path, const IpAddress& local,
+                                    const IpAddress& remote, std::uint8_t protocol,
+                                    std::size_t payload_bytes, IpOptions options, const Cut& cut,
+                                    Instant now) {
+    const BeginResult result =
+        cut.to_group ? BeginResult::Ready : prepare(path, remote, now);
+    if (result == BeginResult::Ready)
+        write_headers(frame, path, local, remote, protocol, payload_bytes, options, cut);
+    return result;
 }
 
 void Network::park(std::uint32_t job, std::uint32_t index) {

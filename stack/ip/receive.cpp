@@ -108,8 +108,12 @@ Network::Fate Network::receive_v4(const RxFrame& frame, const Interface& interfa
     const IpAddress source = IpAddress::v4(header.source);
     const IpAddress destination = IpAddress::v4(header.destination);
     const LocalAddress* ours = interfaces_.find(destination);
-    const bool group = ours == nullptr && (destination.is_multicast() ||
-                                           interfaces_.is_broadcast(interface, destination));
+    const bool joined = destination.is_multicast() &&
+                        (destination == wire::kAllHosts ||
+                         (local ? groups_.has(destination)
+                                : groups_.has(interfaces_.index_of(interface), destination)));
+    const bool group =
+        ours == nullptr && (joined || interfaces_.is_broadcast(interface, destination));
     if (ours == nullptr && !group) return ended(Counter::InNotForUs);
     if (!plausible_source_v4(interface, source, local)) return ended(Counter::InImpossible);
     if (!local && destination.is_loopback()) return ended(Counter::InImpossible);
@@ -146,7 +150,11 @@ Network::Fate Network::receive_v6(const RxFrame& frame, const Interface& interfa
     const wire::Ipv6Header& header = ip->header;
     const bool local = (frame.flags & kRxLocal) != 0;
     const bool group = header.destination.is_multicast();
-    if (group ? !interfaces_.listens_to(interface, header.destination)
+    const auto joined = [&] {
+        return local ? groups_.has(header.destination)
+                     : groups_.has(interfaces_.index_of(interface), header.destination);
+    };
+    if (group ? !interfaces_.listens_to(interface, header.destination) && !joined()
               : interfaces_.find(header.destination) == nullptr)
         return ended(Counter::InNotForUs);
     if (!plausible_source_v6(header.source, local) || header.destination.is_v4())
@@ -218,6 +226,9 @@ Network::Fate Network::dispatch(Packet& packet, Instant now) {
     case wire::Protocol::Udp: return receive_udp(packet, now);
     case wire::Protocol::Icmp:
         if (v4) return receive_icmpv4(packet, now);
+        break;
+    case wire::Protocol::Igmp:
+        if (v4) return receive_igmp(packet, now);
         break;
     case wire::Protocol::Icmpv6:
         if (!v4) return receive_icmpv6(packet, now);

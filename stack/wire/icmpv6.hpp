@@ -148,9 +148,13 @@ inline constexpr IpAddress kAllRouters(IpAddress::Bytes{0xff, 2, 0, 0, 0, 0, 0, 
 inline constexpr IpAddress kAllListenerRouters(IpAddress::Bytes{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                                                                 0, 0, 0, 0, 0x16});
 
-/// The Ethernet group of an IPv6 multicast address (RFC 2464 §7).
+/// The Ethernet group of a multicast address (IPv6: RFC 2464 §7).
 constexpr MacAddress multicast_mac(const IpAddress& group) {
     const IpAddress::Bytes& b = group.bytes();
+    if (group.is_v4()) {  // of IPv4's 28 bits, 23 have a place (RFC 1112 §6.4)
+        const auto middle = static_cast<std::uint8_t>(b[13] & 0x7f);
+        return MacAddress{{0x01, 0x00, 0x5e, middle, b[14], b[15]}};
+    }
     return MacAddress{{0x33, 0x33, b[12], b[13], b[14], b[15]}};
 }
 

@@ -17,6 +17,7 @@ namespace chiru::wire {
 enum class Protocol : std::uint8_t {
     HopByHop = 0,
     Icmp = 1,
+    Igmp = 2,
     Tcp = 6,
     Udp = 17,
     Routing = 43,

@@ -45,6 +45,13 @@ void describe_rings(std::ostream& out) {
     SIZE(OptionBody);
     FIELD(OptionBody, value);
     SIZE(CreditBody);
+    FIELD(Submission, hints);
+    SIZE(DatagramBody);
+    FIELD(DatagramBody, source);
+    FIELD(DatagramBody, port);
+    FIELD(DatagramBody, interface);
+    FIELD(DatagramBody, length);
+    SIZE(DatagramOptionBody);
     SIZE(Completion);
     FIELD(Completion, op);
     FIELD(Completion, count);
@@ -54,6 +61,11 @@ void describe_rings(std::ostream& out) {
     FIELD(Completion, user);
     FIELD(Completion, slices);
     SIZE(EndpointsBody);
+    SIZE(ArrivedBody);
+    FIELD(ArrivedBody, remote);
+    FIELD(ArrivedBody, port);
+    FIELD(ArrivedBody, ttl);
+    FIELD(ArrivedBody, more);
     SIZE(DoorbellWord);
     FIELD(DoorbellWord, epoch);
     FIELD(DoorbellWord, cpu);

@@ -250,6 +250,61 @@ CHIRU_API int chiru_buffer_free(chiru_channel *channel, uint64_t token);
 CHIRU_API ssize_t chiru_unread(chiru_channel *channel, chiru_socket socket);
 CHIRU_API ssize_t chiru_unacknowledged(chiru_channel *channel, chiru_socket socket);
 
+/* ---- datagrams ------------------------------------------------------------------------------ */
+
+/* A fresh socket becomes a UDP socket with an address and port of its own; port 0 lets the daemon
+ * choose, the address may be a multicast group's. `flags` as chiru_bind(). CHIRU_READABLE tells of
+ * datagrams, CHIRU_WRITABLE of room to send again. Blocks for the answer. */
+CHIRU_API int chiru_udp_bind(chiru_channel *channel, chiru_socket socket,
+                             const struct sockaddr *address, socklen_t address_bytes,
+                             uint32_t flags);
+
+/* Sets the peer: only its datagrams are received, and ICMP errors about it are told (-ECONNREFUSED
+ * by the next call). NULL dissolves that. Blocks for the answer. */
+CHIRU_API int chiru_udp_connect(chiru_channel *channel, chiru_socket socket,
+                                const struct sockaddr *address, socklen_t address_bytes);
+
+/* Joins (`join` 1) or leaves (0) a multicast group on `interface`, as chiru_datagram counts them;
+ * 0: where routes lead. Blocks for the answer. */
+CHIRU_API int chiru_udp_membership(chiru_channel *channel, chiru_socket socket,
+                                   const struct sockaddr *group, socklen_t group_bytes,
+                                   uint32_t interface_number, int join);
+
+#define CHIRU_DONT_FRAGMENT 4u /* -EMSGSIZE if it is larger than the path takes */
+#define CHIRU_NO_LOOP 8u       /* to a group: not to members on this host */
+
+/* Sends a datagram of `bytes` bytes, or with `segment_bytes` several of that size, to `address`
+ * (NULL: the peer). All or -EAGAIN: CHIRU_WRITABLE follows. -EMSGSIZE: larger than any datagram.
+ * What the path does not take goes in fragments. */
+CHIRU_API ssize_t chiru_sendto(chiru_channel *channel, chiru_socket socket, const void *data,
+                               size_t bytes, uint32_t flags, uint16_t segment_bytes,
+                               const struct sockaddr *address, socklen_t address_bytes);
+/* The same from a send buffer, without a copy. */
+CHIRU_API ssize_t chiru_sendto_buffer(chiru_channel *channel, chiru_socket socket, uint64_t token,
+                                      size_t offset, size_t bytes, uint32_t flags,
+                                      uint16_t segment_bytes, const struct sockaddr *address,
+                                      socklen_t address_bytes);
+
+/* What came with a datagram. */
+struct chiru_datagram {
+    struct sockaddr_storage from;
+    uint32_t bytes;            /* of the whole datagram, however much was copied */
+    uint16_t interface_number; /* from 1; 0: from this host */
+    uint8_t time_to_live;      /* as it arrived; 0: not known */
+    uint8_t type_of_service;
+};
+
+/* Copies the oldest datagram out, as much as there is room for; the rest of it is lost. Returns how
+ * many bytes were copied. -EAGAIN: none waits. CHIRU_PEEK leaves it there. `info` may be NULL. */
+CHIRU_API ssize_t chiru_recvfrom(chiru_channel *channel, chiru_socket socket, void *data,
+                                 size_t bytes, uint32_t flags, struct chiru_datagram *info);
+
+/* The oldest datagram in place: returns in how many pieces it lies. One, unless it came in
+ * fragments. -EMSGSIZE: in more than `count`, and it stays. Release the pieces as others. */
+CHIRU_API int chiru_recv_datagram(chiru_channel *channel, chiru_socket socket,
+                                  struct chiru_slice *slices, int count,
+                                  struct chiru_datagram *info);
+
 /* ---- options and information ---------------------------------------------------------------- */
 
 /* Options may be set at any time. Those of a listener go to the connections it accepts. */

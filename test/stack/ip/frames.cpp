@@ -91,7 +91,7 @@ Bytes echo_request_v6(const IpAddress& source, const IpAddress& destination, con
                   as_bytes(wire::Icmpv6Header{.type = 128, .word = 0x1234'0001u}) + data);
 }
 
-Bytes udp(const IpAddress& source, const IpAddress& destination, std::uint16_t port,
+Bytes udp_datagram(const IpAddress& source, const IpAddress& destination, std::uint16_t port,
           const Bytes& data) {
     wire::UdpHeader header;
     header.source_port = std::uint16_t{4000};

@@ -62,7 +62,7 @@ Bytes fragment_header(wire::Protocol next, std::size_t offset, bool more, std::u
 Bytes echo_request_v4(std::uint16_t id, const Bytes& data);
 Bytes icmpv6(const IpAddress& source, const IpAddress& destination, const Bytes& message);
 Bytes echo_request_v6(const IpAddress& source, const IpAddress& destination, const Bytes& data);
-Bytes udp(const IpAddress& source, const IpAddress& destination, std::uint16_t port,
+Bytes udp_datagram(const IpAddress& source, const IpAddress& destination, std::uint16_t port,
           const Bytes& data);
 Bytes arp(bool request, const MacAddress& sender, const IpAddress& sender_ip,
           const MacAddress& target, const IpAddress& target_ip);

@@ -38,7 +38,7 @@ std::vector<Bytes> seeds() {
             four(Protocol::Icmp, echo_request_v4(1, pattern(40))),
             four(Protocol::Icmp, echo_request_v4(1, pattern(40)), 0, true),
             four(Protocol::Icmp, pattern(48), 48, false),
-            four(Protocol::Udp, udp(peer, us, 9, pattern(9))),
+            four(Protocol::Udp, udp_datagram(peer, us, 9, pattern(9))),
             four(Protocol::Tcp, pattern(60)),
             six(Protocol::Icmpv6, echo_request_v6(peer6, us6, pattern(30))),
             six(Protocol::DestinationOptions, options + echo_request_v6(peer6, us6, {})),

@@ -239,7 +239,7 @@ TEST_CASE("Padding behind a packet is not part of it", "[ip]") {
 
 TEST_CASE("UDP to a port where nobody listens is answered so", "[ip][rfc1122]") {
     Ready host;
-    host.receive(v4(Protocol::Udp, udp(kPeer, kUs, 53, pattern(1000))));
+    host.receive(v4(Protocol::Udp, udp_datagram(kPeer, kUs, 53, pattern(1000))));
     auto frames = host.sent();
     REQUIRE(frames.size() == 1);
     CHECK(frames[0].size() == 14 + 576);
@@ -248,7 +248,7 @@ TEST_CASE("UDP to a port where nobody listens is answered so", "[ip][rfc1122]") 
     CHECK(wire::checksum(std::span(frames[0]).subspan(34)) == 0);
     CHECK(host.count(Counter::InNoSocket) == 1);
 
-    host.receive(v6(Protocol::Udp, udp(kPeer6, kUs6, 53, pattern(20))));
+    host.receive(v6(Protocol::Udp, udp_datagram(kPeer6, kUs6, 53, pattern(20))));
     frames = host.sent();
     REQUIRE(frames.size() == 1);
     CHECK(frames[0][54] == std::byte{1});
@@ -260,7 +260,7 @@ TEST_CASE("UDP to a port where nobody listens is answered so", "[ip][rfc1122]") 
     const IpAddress broadcast = test::ip("10.7.0.255");
     host.receive(ethernet({test::mac(1), kBroadcastMac}, wire::EtherType::Ipv4,
                           ipv4({kPeer, broadcast, Protocol::Udp, 1, 0, false, {}, 64},
-                               udp(kPeer, broadcast, 53, {}))));
+                               udp_datagram(kPeer, broadcast, 53, {}))));
     CHECK(host.sent().empty());  // never to a group
     CHECK(host.held_slots() == 0);
 }
@@ -310,7 +310,7 @@ TEST_CASE("An IPv6 option is skipped, dropped or refused as its type says", "[ip
 
 TEST_CASE("ICMP errors are limited in rate and never answer errors", "[ip][rfc1812]") {
     Ready host;
-    for (int i = 0; i < 200; ++i) host.receive(v4(Protocol::Udp, udp(kPeer, kUs, 53, {})));
+    for (int i = 0; i < 200; ++i) host.receive(v4(Protocol::Udp, udp_datagram(kPeer, kUs, 53, {})));
     CHECK(host.sent().size() == 50);
     CHECK(host.count(Counter::IcmpRateLimited) == 150);
     host.advance(1s);
@@ -319,7 +319,7 @@ TEST_CASE("ICMP errors are limited in rate and never answer errors", "[ip][rfc18
                     [] {
                         Bytes error = as_bytes(wire::Icmpv4Header{.type = 3, .code = 3}) +
                                       ipv4({kUs, kPeer, Protocol::Udp, 1, 0, false, {}, 64},
-                                           udp(kUs, kPeer, 1, {}));
+                                           udp_datagram(kUs, kPeer, 1, {}));
                         const be16 checksum = wire::checksum(error);
                         std::memcpy(error.data() + 2, &checksum, 2);
                         return error;
