@@ -18,6 +18,7 @@ using NamedCounter = std::pair<const char*, Counter>;
 constexpr std::array kSessionCounters{
     NamedCounter{"connections", &shm::SessionCounters::connections},
     NamedCounter{"rx_slots_held", &shm::SessionCounters::rx_slots_held},
+    NamedCounter{"datagram_slots_held", &shm::SessionCounters::datagram_slots_held},
     NamedCounter{"rx_bytes", &shm::SessionCounters::rx_bytes},
     NamedCounter{"tx_bytes", &shm::SessionCounters::tx_bytes},
     NamedCounter{"opened", &shm::SessionCounters::opened},
@@ -84,7 +85,8 @@ std::string show_clients(const View& view, const ClientsOptions& options, Form f
                    observer ? "-" : to_string(info.isolation), std::to_string(info.channels),
                    std::to_string(info.listeners),
                    std::to_string(sum(&shm::SessionCounters::connections)),
-                   std::to_string(sum(&shm::SessionCounters::rx_slots_held)),
+                   std::to_string(sum(&shm::SessionCounters::rx_slots_held) +
+                                  sum(&shm::SessionCounters::datagram_slots_held)),
                    bytes_text(sum(&shm::SessionCounters::rx_bytes), options.digits),
                    bytes_text(sum(&shm::SessionCounters::tx_bytes), options.digits),
                    count_text(sum(&shm::SessionCounters::opened), options.digits),

@@ -46,6 +46,8 @@ Result<std::string, std::string> show_conns(const View& view, const ConnsOptions
                                             Form form);
 std::vector<std::string> conns_sort_keys();
 
+std::string show_sockets(const View& view, Form form);
+
 struct StatsOptions {
     std::vector<std::string> filters{};  ///< parts of names; none: all
     bool zeros = false;                ///< also counters that are zero

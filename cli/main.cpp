@@ -100,6 +100,11 @@ int run_conns(const Observed& observed, const Arguments& arguments) {
     return print(*text);
 }
 
+int run_sockets(const Observed& observed, const Arguments& arguments) {
+    if (observed.view.tables.empty()) return fail(tables_missing(observed));
+    return print(show_sockets(observed.view, arguments.form()));
+}
+
 int run_neigh(const Observed& observed, const Arguments& arguments) {
     if (observed.view.tables.empty()) return fail(tables_missing(observed));
     return print(show_neighbors(observed.view, arguments.form()));
@@ -174,6 +179,7 @@ int parse_and_run(int argc, char** argv) {
     topology->add_flag("--ascii", arguments.ascii, "draw without line-drawing characters");
     describe_stats(*add("stats", "counters, or their rates with --watch", run_stats), arguments);
     describe_conns(*add("conns", "connections and listeners", run_conns), arguments);
+    add("sockets", "UDP sockets, their owners and counters", run_sockets);
     add("neigh", "neighbours: ARP and ND", run_neigh);
     add("routes", "where packets go", [](const Observed& o, const Arguments& a) {
         return print(show_routes(o.view, a.form()));

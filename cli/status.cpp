@@ -22,7 +22,8 @@ Live count_live(const View& view) {
     Live live;
     for (std::size_t slot = 0; slot < shm::kMaxSessions; ++slot) {
         live.connections += total(view, slot, &shm::SessionCounters::connections);
-        live.rx_slots_held += total(view, slot, &shm::SessionCounters::rx_slots_held);
+        live.rx_slots_held += total(view, slot, &shm::SessionCounters::rx_slots_held) +
+                              total(view, slot, &shm::SessionCounters::datagram_slots_held);
     }
     for (const auto& [id, session] : sessions(*view.directory)) {
         if (session.info.observer != 0) ++live.observers;

@@ -12,6 +12,7 @@ constexpr std::int64_t kStuckUs = 1'000'000;
 
 bool fits(const shm::TableRef& table, std::size_t record_bytes, std::size_t region_bytes) {
     if (table.capacity == 0) return true;
+    if (table.capacity == 0) return true;
     if (table.stride < record_bytes || table.offset > region_bytes) return false;
     return table.capacity <= (region_bytes - table.offset) / table.stride;
 }
@@ -44,9 +45,11 @@ Result<TablesView, std::string> TablesView::attach(std::span<const std::byte> re
     view.connections_ = view.header_->connections;
     view.listeners_ = view.header_->listeners;
     view.neighbors_ = view.header_->neighbors;
+    view.datagrams_ = view.header_->datagrams;
     const bool inside = fits(view.connections_, sizeof(shm::ConnectionInfo), region.size()) &&
                         fits(view.listeners_, sizeof(shm::ListenerInfo), region.size()) &&
-                        fits(view.neighbors_, sizeof(shm::NeighborInfo), region.size());
+                        fits(view.neighbors_, sizeof(shm::NeighborInfo), region.size()) &&
+                        fits(view.datagrams_, sizeof(shm::DatagramInfo), region.size());
     if (!inside) return std::unexpected("a shard's tables contradict their size");
     return view;
 }

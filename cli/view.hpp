@@ -45,6 +45,12 @@ public:
         });
     }
     template <class Visit>
+    void for_each_datagram(Visit&& visit) const {
+        walk<shm::DatagramInfo>(datagrams_, datagrams_.capacity, [&](const auto& info) {
+            if (info.in_use != 0) visit(info);
+        });
+    }
+    template <class Visit>
     void for_each_neighbor(Visit&& visit) const {
         walk<shm::NeighborInfo>(neighbors_, neighbors_.capacity, [&](const auto& info) {
             if (info.state != shm::NeighborState::Free) visit(info);
@@ -69,6 +75,7 @@ private:
     shm::TableRef connections_;
     shm::TableRef listeners_;
     shm::TableRef neighbors_;
+    shm::TableRef datagrams_;
 };
 
 struct View {

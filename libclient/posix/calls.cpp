@@ -3,6 +3,7 @@
 // The socket and data calls: whose descriptor is it, and if it is ours, what does the socket say.
 #include "libclient/posix/calls.hpp"
 
+#include "libclient/posix/datagram.hpp"
 #include "libclient/posix/real.hpp"
 #include "libclient/posix/socket.hpp"
 #include "libclient/posix/tcp_info.hpp"
@@ -44,11 +45,27 @@ auto dispatch(int fd, Ours ours, Kernels kernels) -> decltype(kernels()) {
     return -1;
 }
 
-ssize_t receive_or_leave(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
+/// A call that names no peer, for a UDP socket.
+msghdr plain_message(std::span<const iovec> pieces) {
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(pieces.data());
+    message.msg_iovlen = pieces.size();
+    return message;
+}
+
+ssize_t receive_or_leave(Guard& guard, int fd, Socket& socket, std::span<const iovec> pieces,
+                         int flags) {
+    if (DatagramSocket* datagrams = socket.datagrams()) {
+        msghdr message = plain_message(pieces);
+        return datagrams->receive(guard, fd, message, flags);
+    }
     return socket.phase() == Phase::Fresh ? kToKernel : receive(guard, socket, pieces, flags);
 }
 
-ssize_t transmit_or_leave(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
+ssize_t transmit_or_leave(Guard& guard, int fd, Socket& socket, std::span<const iovec> pieces,
+                          int flags) {
+    if (DatagramSocket* datagrams = socket.datagrams())
+        return datagrams->send(guard, fd, plain_message(pieces), flags);
     return socket.phase() == Phase::Fresh ? kToKernel : transmit(guard, socket, pieces, flags);
 }
 
@@ -107,11 +124,15 @@ void finish() {
 int socket(int domain, int type, int protocol) {
     const int fd = real().socket(domain, type, protocol);
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6)) return fd;
-    if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM) return fd;
-    if (protocol != 0 && protocol != IPPROTO_TCP) return fd;
+    const int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const bool stream = kind == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
+    const bool datagrams = kind == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
+    if (!stream && !datagrams) return fd;
     Guard guard;
     if (!guard) return fd;
-    auto* made = new (std::nothrow) Socket(domain, (type & SOCK_NONBLOCK) != 0);
+    const bool nonblocking = (type & SOCK_NONBLOCK) != 0;
+    Socket* made = stream ? new (std::nothrow) Socket(domain, nonblocking)
+                          : new (std::nothrow) DatagramSocket(domain, nonblocking);
     if (made != nullptr && !fd_table.install(fd, *made)) delete made;  // the kernel's, then
     return fd;
 }
@@ -182,6 +203,8 @@ int getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
         [&](Guard& guard, Socket& socket) {
             if (socket.phase() == Phase::Fresh) return kToKernel;
             guard.process().process();
+            if (DatagramSocket* datagrams = socket.datagrams())
+                return datagrams->get_option(fd, level, name, value, length);
             return get_status(socket, level, name, value, length);
         },
         [&] { return real().getsockopt(fd, level, name, value, length); });
@@ -191,6 +214,8 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
     return dispatch(
         fd,
         [&](Guard&, Socket& socket) {
+            if (DatagramSocket* datagrams = socket.datagrams())
+                return datagrams->set_option(fd, level, name, value, length);
             if (socket.in_kernel()) {
                 if (real().setsockopt(fd, level, name, value, length) != 0) return -errno;
                 if (socket.phase() == Phase::Fresh) {
@@ -215,8 +240,9 @@ ssize_t read(int fd, void* buffer, std::size_t bytes) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            if (bytes == 0) return ssize_t{kToKernel};  // which answers 0 whatever the socket
-            return receive_or_leave(guard, socket, {&piece, 1}, 0);
+            // The kernel answers 0 whatever the stream.
+            if (bytes == 0 && socket.datagrams() == nullptr) return ssize_t{kToKernel};
+            return receive_or_leave(guard, fd, socket, {&piece, 1}, 0);
         },
         [&] { return real().read(fd, buffer, bytes); });
 }
@@ -226,7 +252,8 @@ ssize_t readv(int fd, const iovec* pieces, int count) {
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (bad_count(count)) return -EINVAL;
-            return receive_or_leave(guard, socket, {pieces, static_cast<std::size_t>(count)}, 0);
+            return receive_or_leave(guard, fd, socket,
+                                    {pieces, static_cast<std::size_t>(count)}, 0);
         },
         [&] { return real().readv(fd, pieces, count); });
 }
@@ -236,7 +263,7 @@ ssize_t recv(int fd, void* buffer, std::size_t bytes, int flags) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            return receive_or_leave(guard, socket, {&piece, 1}, flags);
+            return receive_or_leave(guard, fd, socket, {&piece, 1}, flags);
         },
         [&] { return real().recv(fd, buffer, bytes, flags); });
 }
@@ -247,7 +274,16 @@ ssize_t recvfrom(int fd, void* buffer, std::size_t bytes, int flags, sockaddr* f
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            const ssize_t got = receive_or_leave(guard, socket, {&piece, 1}, flags);
+            if (DatagramSocket* datagrams = socket.datagrams()) {
+                msghdr message = plain_message({&piece, 1});
+                if (from != nullptr && length == nullptr) return ssize_t{-EFAULT};
+                message.msg_name = from;
+                message.msg_namelen = from == nullptr ? 0 : *length;
+                const ssize_t got = datagrams->receive(guard, fd, message, flags);
+                if (got >= 0 && from != nullptr) *length = message.msg_namelen;
+                return got;
+            }
+            const ssize_t got = receive_or_leave(guard, fd, socket, {&piece, 1}, flags);
             if (got >= 0 && from != nullptr && length != nullptr) *length = 0;  // a stream has none
             return got;
         },
@@ -261,6 +297,8 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
             if (socket.phase() == Phase::Fresh) return kToKernel;
             if (message == nullptr) return -EFAULT;
             if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
+            if (DatagramSocket* datagrams = socket.datagrams())
+                return datagrams->receive(guard, fd, *message, flags);
             const ssize_t got =
                 receive(guard, socket, {message->msg_iov, message->msg_iovlen}, flags);
             if (got < 0) return got;
@@ -271,6 +309,16 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
         },
         [&] { return real().recvmsg(fd, message, flags); });
 }
+
+namespace {
+
+bool is_datagrams(int fd) {
+    const Guard guard;
+    Socket* socket = guard ? socket_at(fd) : nullptr;
+    return socket != nullptr && socket->datagrams() != nullptr;
+}
+
+}  // namespace
 
 int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
     if (fd_table.find(fd) == nullptr) return real().recvmmsg(fd, messages, count, flags, timeout);
@@ -287,7 +335,7 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
         const ssize_t got = posix::recvmsg(fd, &messages[done].msg_hdr, how);
         if (got < 0) return first ? -1 : static_cast<int>(done);
         messages[done++].msg_len = static_cast<unsigned>(got);
-        if (got == 0) break;
+        if (got == 0 && !is_datagrams(fd)) break;
     }
     return static_cast<int>(done);
 }
@@ -299,7 +347,7 @@ ssize_t send(int fd, const void* buffer, std::size_t bytes, int flags) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            return transmit_or_leave(guard, socket, {&piece, 1}, flags);
+            return transmit_or_leave(guard, fd, socket, {&piece, 1}, flags);
         },
         [&] { return real().send(fd, buffer, bytes, flags); });
     return with_sigpipe(sent, fd, flags);
@@ -311,7 +359,7 @@ ssize_t write(int fd, const void* buffer, std::size_t bytes) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            return transmit_or_leave(guard, socket, {&piece, 1}, 0);
+            return transmit_or_leave(guard, fd, socket, {&piece, 1}, 0);
         },
         [&] { return real().write(fd, buffer, bytes); });
     return with_sigpipe(sent, fd, 0);
@@ -322,7 +370,8 @@ ssize_t writev(int fd, const iovec* pieces, int count) {
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (bad_count(count)) return -EINVAL;
-            return transmit_or_leave(guard, socket, {pieces, static_cast<std::size_t>(count)}, 0);
+            return transmit_or_leave(guard, fd, socket,
+                                     {pieces, static_cast<std::size_t>(count)}, 0);
         },
         [&] { return real().writev(fd, pieces, count); });
     return with_sigpipe(sent, fd, 0);
@@ -347,14 +396,27 @@ int open_first(int fd, const sockaddr* to, socklen_t length, int flags) {
 ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to,
                socklen_t length) {
     // A connected stream ignores the address.
-    if (fd_table.find(fd) == nullptr) return real().sendto(fd, buffer, bytes, flags, to, length);
-    if (const int left = open_first(fd, to, length, flags); left >= 0)
-        return posix::send(fd, buffer, bytes, left);
-    return -1;
+    const bool opens = (flags & MSG_FASTOPEN) != 0 && fd_table.find(fd) != nullptr;
+    const int left = opens && !is_datagrams(fd) ? open_first(fd, to, length, flags) : flags;
+    if (left < 0) return -1;
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) {
+            const iovec piece = piece_of(buffer, bytes);
+            if (socket.datagrams() == nullptr)
+                return transmit_or_leave(guard, fd, socket, {&piece, 1}, left);
+            msghdr message = plain_message({&piece, 1});
+            message.msg_name = const_cast<sockaddr*>(to);
+            message.msg_namelen = to == nullptr ? 0 : length;
+            return socket.datagrams()->send(guard, fd, message, left);
+        },
+        [&] { return real().sendto(fd, buffer, bytes, left, to, length); });
+    return with_sigpipe(sent, fd, left);
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-    if ((flags & MSG_FASTOPEN) != 0 && message != nullptr && fd_table.find(fd) != nullptr) {
+    if ((flags & MSG_FASTOPEN) != 0 && message != nullptr && fd_table.find(fd) != nullptr &&
+        !is_datagrams(fd)) {
         const auto* to = static_cast<const sockaddr*>(message->msg_name);
         flags = open_first(fd, to, message->msg_namelen, flags);
         if (flags < 0) return -1;
@@ -362,9 +424,11 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
     const ssize_t sent = dispatch(
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {
-            if (socket.phase() == Phase::Fresh) return kToKernel;
             if (message == nullptr) return -EFAULT;
             if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
+            if (DatagramSocket* datagrams = socket.datagrams())
+                return datagrams->send(guard, fd, *message, flags);
+            if (socket.phase() == Phase::Fresh) return kToKernel;
             if (message->msg_controllen != 0) return -EINVAL;
             return transmit(guard, socket, {message->msg_iov, message->msg_iovlen}, flags);
         },
@@ -388,6 +452,7 @@ ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
         out,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (socket.phase() == Phase::Fresh) return kToKernel;
+            if (socket.datagrams() != nullptr) return -EINVAL;
             return transmit_file(guard, socket, in, offset, bytes);
         },
         [&] { return real().sendfile(out, in, offset, bytes); });

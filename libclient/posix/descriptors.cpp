@@ -6,6 +6,7 @@
 // A child after vfork() shares our memory and has its own descriptors: what it closes or
 // duplicates must not touch the table of the parent, which sleeps meanwhile.
 #include "libclient/posix/calls.hpp"
+#include "libclient/posix/datagram.hpp"
 #include "libclient/posix/real.hpp"
 #include "libclient/posix/socket.hpp"
 
@@ -153,6 +154,10 @@ int ioctl(int fd, unsigned long request, void* argument) {
     if (socket->phase() != Phase::Live || socket->chiru() == nullptr) return refuse(EINVAL);
     guard.process().process();
     if (socket->chiru() == nullptr) return refuse(EBADF);
+    if (request == SIOCINQ && socket->datagrams() != nullptr) {
+        *number = socket->datagrams()->next_bytes(fd);
+        return 0;
+    }
     *number = static_cast<int>(request == SIOCINQ ? socket->chiru()->unread_bytes()
                                                   : socket->chiru()->unsent_bytes());
     return 0;

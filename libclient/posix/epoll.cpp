@@ -115,6 +115,13 @@ void Epoll::take_over(Interest& interest, bool keep_in_kernel) {
     touch(interest);
 }
 
+void Epoll::give_back(Interest& interest) {
+    if (interest.in_kernel) return;
+    epoll_event copy = interest.event;
+    interest.in_kernel = real().epoll_ctl(fd_, EPOLL_CTL_ADD, interest.fd, &copy) == 0;
+    has_kernel_ = true;
+}
+
 void Epoll::activate() {
     if (!active_) {
         active_ = true;

@@ -67,6 +67,8 @@ public:
     void drop(Interest& interest);
     /// The interest's socket turned from the kernel's into chiru's.
     void take_over(Interest& interest, bool keep_in_kernel);
+    /// And back: the kernel's part of it counts again.
+    void give_back(Interest& interest);
 
     /// The session's descriptors, which wake us, come and go.
     void session_came();

@@ -27,6 +27,8 @@ void Policy::refresh(const std::vector<shm::InterfaceInfo>& interfaces) {
                 info.state == shm::AddressState::Duplicate)
                 continue;
             own_.push_back(info.prefix.address);
+            own_interface_.push_back(
+                static_cast<std::uint16_t>(1 + (&interface - interfaces.data())));
             routed_.push_back(info.prefix);
         }
         const auto routes = std::min<std::size_t>(interface.route_count, shm::kMaxRoutes);
@@ -37,11 +39,18 @@ void Policy::refresh(const std::vector<shm::InterfaceInfo>& interfaces) {
 void Policy::forget() {
     known_ = false;
     own_.clear();
+    own_interface_.clear();
     routed_.clear();
 }
 
 bool Policy::owns(const IpAddress& address) const {
     return std::find(own_.begin(), own_.end(), address) != own_.end();
+}
+
+std::uint16_t Policy::interface_of(const IpAddress& address) const {
+    const auto found = std::find(own_.begin(), own_.end(), address);
+    return found == own_.end() ? std::uint16_t{0}
+                               : own_interface_[static_cast<std::size_t>(found - own_.begin())];
 }
 
 Stack Policy::for_bind(const IpAddress& address) const {

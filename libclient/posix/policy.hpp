@@ -34,6 +34,8 @@ public:
 
     Stack for_bind(const IpAddress& address) const;
     Stack for_connect(const IpAddress& address) const;
+    /// Which of chiru's interfaces has this address, counted from 1; 0: none.
+    std::uint16_t interface_of(const IpAddress& address) const;
 
 private:
     bool owns(const IpAddress& address) const;
@@ -42,6 +44,7 @@ private:
     bool known_ = false;
     std::uint32_t seen_ = 0;  ///< Directory::interfaces_changed of what is below
     std::vector<IpAddress> own_;
+    std::vector<std::uint16_t> own_interface_;  ///< of each of those, from 1
     std::vector<IpPrefix> routed_;
 };
 

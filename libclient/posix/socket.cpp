@@ -371,8 +371,12 @@ void Socket::give_up_name() {
     bound_ = {};
 }
 
-void Socket::last_descriptor_closed() {
+void Socket::drop_interests() {
     while (Interest* interest = interests_.first()) interest->epoll->drop(*interest);
+}
+
+void Socket::last_descriptor_closed() {
+    drop_interests();
     if (phase_ == Phase::Inherited) Process::get().listener_settled();
     if (chiru_ != nullptr) {
         chiru_->user = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A TCP socket of the program, as the shim sees it.
+// A TCP socket of the program, as the shim sees it; UDP's (datagram.hpp) is made of it.
 //
 // Every one is born in the kernel and stays there until bind(), connect() or listen() shows an
 // address that is chiru's. From then on its descriptor, still a real one, only holds the number.
@@ -39,7 +39,9 @@ enum class Phase : std::uint8_t {
     Orphan,     ///< a connection of the parent's: out of reach
 };
 
-class Socket final : public Object {
+class DatagramSocket;
+
+class Socket : public Object {
 public:
     Socket(int family, bool nonblocking) : Object(Kind::Socket), family_(family) {
         nonblocking_ = nonblocking;
@@ -58,31 +60,33 @@ public:
 
     // The calls; 0 (or a count, or a descriptor) or a negative errno value.
 
-    int bind(int fd, const sockaddr* address, socklen_t length);
-    int listen(int fd, int backlog);
-    int connect(Guard& guard, int fd, const sockaddr* address, socklen_t length);
-    int accept(Guard& guard, int fd, sockaddr* address, socklen_t* length, int flags);
-    int shutdown(int how);
+    virtual int bind(int fd, const sockaddr* address, socklen_t length);
+    virtual int listen(int fd, int backlog);
+    virtual int connect(Guard& guard, int fd, const sockaddr* address, socklen_t length);
+    virtual int accept(Guard& guard, int fd, sockaddr* address, socklen_t* length, int flags);
+    virtual int shutdown(int how);
     /// An option was set that a listener's daemon must hear of.
     void option_changed();
-    int name(sockaddr* address, socklen_t* length) const;
-    int peer(sockaddr* address, socklen_t* length) const;
+    virtual int name(sockaddr* address, socklen_t* length) const;
+    virtual int peer(sockaddr* address, socklen_t* length) const;
+    /// UDP's own way to send, receive and set options; nullptr: a stream.
+    virtual DatagramSocket* datagrams() { return nullptr; }
     /// Waits for what was sent to arrive, as SO_LINGER asks before the last close.
     void linger(Guard& guard);
 
     /// EPOLLIN and the like, as of now.
-    std::uint32_t readiness() const;
+    virtual std::uint32_t readiness() const;
     /// Something of client::Readiness came.
     void edges(std::uint8_t edges);
     /// A process takes connections only after it asked for some: by accept(), poll() or epoll.
-    void show_interest();
+    virtual void show_interest();
 
     void add_interest(Interest& interest) { interests_.push_back(interest); }
     void remove_interest(Interest& interest) { interests_.remove(interest); }
     Interest* find_interest(const Epoll& epoll, int fd) const;
 
     /// In the child of a fork.
-    void inherited();
+    virtual void inherited();
     bool is_inherited() const { return phase_ == Phase::Inherited; }
 
     /// A call sleeps until this socket has edges.
@@ -97,6 +101,23 @@ public:
         Pin pin_;
     };
 
+protected:
+    void become_chirus(int fd, bool keep_in_kernel);
+    void leave_to_kernel();
+    std::uint32_t bind_flags() const;
+    void drop_interests();
+
+    Phase phase_ = Phase::Fresh;
+    bool nonblocking_ = false;
+    bool both_ = false;          ///< bound to any address: the kernel's part counts too
+    bool kernel_first_ = false;  ///< accept() and receiving alternate
+    int family_;
+    std::uint32_t sleepers_ = 0;
+    client::Socket* chiru_ = nullptr;
+    std::shared_ptr<client::Channel> channel_;
+    Options options_;
+    List<Interest, &Interest::in_socket> interests_;
+
 private:
     int bind_in_chiru(const Endpoint& local);
     int listen_in_chiru(int backlog);
@@ -105,26 +126,13 @@ private:
     int accept_in_chiru(sockaddr* address, socklen_t* length, int flags);
     int accept_in_kernel(int fd, sockaddr* address, socklen_t* length, int flags);
     int adopt();
-    void become_chirus(int fd, bool keep_in_kernel);
-    void leave_to_kernel();
-    std::uint32_t bind_flags() const;
     void give_up_name();
 
-    Phase phase_ = Phase::Fresh;
-    bool nonblocking_ = false;
-    bool both_ = false;          ///< bound to any address: the kernel listens too
     bool taking_part_ = false;   ///< asked the daemon for connections
-    bool kernel_first_ = false;  ///< accept() alternates
     bool end_told_ = false;     ///< listening: accept() has told that the daemon is gone
     bool connecting_ = false;    ///< nobody was told yet how connect() ended
-    int family_;
-    std::uint32_t sleepers_ = 0;
     std::uint32_t backlog_ = 0;
-    client::Socket* chiru_ = nullptr;
-    std::shared_ptr<client::Channel> channel_;
     shm::BindReply bound_{};     ///< of Bound, Listening and Inherited
-    Options options_;
-    List<Interest, &Interest::in_socket> interests_;
 };
 
 /// The socket behind `fd`, if chiru has a word in it; nullptr: the kernel's. (Lock.)

@@ -299,7 +299,8 @@ void Network::announce_again(std::uint16_t interface, Instant now) {
                                wire::multicast_mac(wire::kAllNodes), false);
         }
     }
-    if (joins) send_group_report(interface);
+    report_groups_again(interface, now);
+    if (joins) report_solicited_nodes(interface, wire::GroupRecordType::ChangeToExclude);
     owner.solicitations_left = kRouterSolicitations;
     if (own_v6(interface, true) != nullptr) owner.solicit_at_us = to_us(now);
     owner.next_us = to_us(now);

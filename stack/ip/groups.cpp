@@ -110,6 +110,12 @@ void Network::change_group(Group& group, Instant now) {
     group.report_at_us = silent ? kNeverUs : to_us(now);
 }
 
+/// Whoever is at the other end of a link that came up knows nothing of us.
+void Network::report_groups_again(std::uint16_t interface, Instant now) {
+    for (Group& group : groups_.records())
+        if (group.interface == interface && group.members != 0) change_group(group, now);
+}
+
 /// Somewhere within `range_us`, at another moment in each host.
 std::int64_t Network::random_delay(std::int64_t range_us) {
     const std::array<std::uint64_t, 2> drawn{next_id_, ++delays_drawn_};

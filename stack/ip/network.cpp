@@ -137,7 +137,6 @@ void Network::resolved(std::uint32_t index, Instant now) {
 void Network::failed(std::uint32_t index, Instant now) {
     forgotten(index);
     if (tcp_ != nullptr) tcp_->path_ready(index, false, now);
-    if (udp_ != nullptr) udp_->path_ready(index, false);
 }
 
 void Network::forgotten(std::uint32_t index) {
@@ -149,6 +148,7 @@ void Network::forgotten(std::uint32_t index) {
     }
     neighbor.first_job = neighbor.last_job = kNoJob;
     neighbor.info.queued_frames = 0;
+    if (udp_ != nullptr) udp_->path_ready(index, false);
 }
 
 }  // namespace chiru::ip

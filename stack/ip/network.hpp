@@ -202,6 +202,7 @@ private:
     std::optional<std::uint16_t> group_interface(const IpAddress& group,
                                                  std::uint16_t interface) const;
     void change_group(Group& group, Instant now);
+    void report_groups_again(std::uint16_t interface, Instant now);
     std::int64_t random_delay(std::int64_t range_us);
     void group_queried(std::uint16_t interface, const IpAddress& group, std::int64_t within_us,
                        Instant now);

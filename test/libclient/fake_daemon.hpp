@@ -28,7 +28,7 @@
 namespace chiru::test {
 
 inline constexpr std::uint32_t kSlotBytes = 4096;
-inline constexpr std::uint32_t kSlots = 512;
+inline constexpr std::uint32_t kSlots = 640;
 
 class FakeDaemon {
 public:

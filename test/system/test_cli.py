@@ -10,7 +10,8 @@ from lab.links import CHIRU
 from lab.process import wait_until
 from lab.services import EchoServer
 
-COMMANDS = ("status", "topology", "stats", "conns", "neigh", "routes", "ports", "clients")
+COMMANDS = ("status", "topology", "stats", "conns", "sockets", "neigh", "routes", "ports",
+            "clients")
 
 
 @pytest.fixture
