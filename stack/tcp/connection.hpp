@@ -167,7 +167,8 @@ struct alignas(kCacheLine) Connection {
     std::array<SackBlock, kSackBlocks> sack{};
     Delivery delivery;
     Index extra = kNil;               ///< the record for what few connections need
-    std::array<std::uint32_t, 2> spare{};
+    std::uint32_t unanswered_since_ms = 0;  ///< if timeouts > 0; when the first of them was armed
+    std::uint32_t spare = 0;
 
     Seq snd_una() const { return Seq(info.snd_una); }
     Seq snd_nxt() const { return Seq(info.snd_nxt); }

@@ -358,6 +358,7 @@ private:
     void persist_timeout(Connection& c, Index self, Instant now);
     void life_timeout(Connection& c, Index self, Instant now);
     bool gave_up(Connection& c, Instant now, std::uint32_t limit) const;
+    void count_timeout(Connection& c, Instant now);
     void arm_persist(Connection& c, Instant now);
     void arm_keep_alive(Connection& c, Instant now);
 

@@ -534,7 +534,7 @@ Machine::Outcome Machine::undeliverable(Connection& c, Index self, BeginResult r
         if (c.unsent_bytes() == 0 && !(c.has(kFinQueued) && !c.has(kFinSent)))
             return Outcome::Parked;
         // Nothing left yet, so nothing counts how often it should have.
-        ++c.info.timeouts;
+        count_timeout(c, now);
         if (gave_up(c, now, config_.tcp.retries)) {
             count(Counter::TcpTimedOut);
             end(c, self, EHOSTUNREACH);

@@ -25,6 +25,11 @@ Micros seconds_or(std::uint16_t wish_s, Micros otherwise) {
     return wish_s == 0 ? otherwise : Micros(std::chrono::seconds(wish_s));
 }
 
+/// Wraps after 49 days, longer than a user time-out can be.
+std::uint32_t low_ms(Instant now) {
+    return static_cast<std::uint32_t>(now.time_since_epoch().count() / 1000);
+}
+
 }  // namespace
 
 void Machine::advance(Instant now) {
@@ -78,14 +83,20 @@ void Machine::fire(Connection& c, Index self, Instant now) {
 
 bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {
     if (c.info.user_timeout_ms == 0) return c.info.timeouts > limit;
-    const std::int64_t silent_us = now.time_since_epoch().count() - c.info.last_received_us;
-    return silent_us > std::int64_t{c.info.user_timeout_ms} * 1000;
+    if (c.info.timeouts == 0) return false;
+    // Not since the peer was last heard: a connection may rest before it sends.
+    return low_ms(now) - c.unanswered_since_ms >= c.info.user_timeout_ms;
+}
+
+void Machine::count_timeout(Connection& c, Instant now) {
+    if (c.info.timeouts == 0) c.unanswered_since_ms = low_ms(now - Micros(c.info.rto_us));
+    if (c.info.timeouts < 0xffff) ++c.info.timeouts;
 }
 
 // RFC 6298 §5.4 to 5.7: the oldest goes again, the timer is backed off; all that is not known to
 // have arrived is thought lost, and goes again as the window grows.
 void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
-    ++c.info.timeouts;
+    count_timeout(c, now);
     count(Counter::TcpTimeouts);
     const std::uint32_t limit =
         is_orphan(c) ? std::min(config_.tcp.retries, kOrphanProbes) : config_.tcp.retries;
@@ -122,7 +133,7 @@ void Machine::handshake_timeout(Connection& c, Index self, Instant now) {
             return;
         }
     }
-    ++c.info.timeouts;
+    count_timeout(c, now);
     const std::uint32_t limit = c.has(kPassive) ? kSynAckRetries : config_.tcp.syn_retries;
     if (gave_up(c, now, limit)) {
         count(Counter::TcpTimedOut);
@@ -159,7 +170,8 @@ void Machine::persist_timeout(Connection& c, Index self, Instant now) {
         return;
     }
     ++c.keep_probes;
-    c.info.timeouts = static_cast<std::uint16_t>(std::min(c.info.timeouts + 1, 16));
+    count_timeout(c, now);
+    c.info.timeouts = std::min<std::uint16_t>(c.info.timeouts, 16);
     c.set(kOweProbe);
     arm_persist(c, now);
 }
