@@ -34,7 +34,9 @@ def test_datagrams_of_all_sizes_come_back(link, family, sides):
     server, client = sides
     address = server.addresses[family]
     echo = start(server, "echo", address, 7007)
-    sizes = (0, 1, 100, 1452, 1472, 1473, 3000, 8000, 65000)
+    # Over af_packet the kernel reassembles IPv4 first, into frames of at most 16 KiB.
+    largest = 15000 if link.transport == "af_packet" and family == 4 else 65000
+    sizes = (0, 1, 100, 1452, 1472, 1473, 3000, 8000, largest)
     client.run([PYTHON, PROGRAM, "ask", address, 7007, *sizes])
     echo.expect_success(15)
 

@@ -42,6 +42,8 @@ class _Server:
         self.address = host.addresses[family]
         self.port = port
         self.program = None
+        if host.on_chiru:  # the one before us may still be on its way out of a shard
+            wait_until(lambda: not self._is_listed(), 5, f"port {port} is free")
 
     def _wait_listening(self):
         """Until the port is bound: asked of chiru, or of the kernel, never by connecting."""
@@ -51,9 +53,12 @@ class _Server:
         if not self.program.running():
             raise Failed(f"{self.program.name} ended: {self.program.code()}\n{self.program.tail()}")
         if self.host.on_chiru:
-            return any(self._is_ours(entry) for entry in self.host.daemon.listeners())
+            return self._is_listed()
         said = self.host.run(["ss", "-Hltn", f"sport = :{self.port}"], name="ss")
         return bool(said.strip())
+
+    def _is_listed(self):
+        return any(self._is_ours(entry) for entry in self.host.daemon.listeners())
 
     def _is_ours(self, endpoint):
         return endpoint.rsplit(":", 1)[-1] == str(self.port)
