@@ -50,6 +50,19 @@ struct RxChunk {
     std::uint8_t shard = 0;
     std::uint8_t lent = 0;  ///< 1: a program holds it, by token
     std::uint32_t of_datagram = 0;  ///< 1: goes back by ReleaseDatagrams
+
+    /// Names a slice that was just received. The generation goes on, so that old tokens stay stale.
+    void hold(const shm::Slice& slice, std::uint32_t in_slot, std::uint8_t from_shard,
+              bool datagram) {
+        offset = slice.offset;
+        length = slice.length;
+        next = kNone;
+        slot = in_slot;
+        arena = slice.arena;
+        shard = from_shard;
+        lent = 0;
+        of_datagram = datagram ? 1 : 0;
+    }
 };
 static_assert(sizeof(RxChunk) == 32);
 

@@ -145,15 +145,7 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
             end_with(*socket, ENOBUFS);
             continue;
         }
-        RxChunk& chunk = chunks_[index];
-        chunk.offset = slice.offset;
-        chunk.length = slice.length;
-        chunk.next = kNone;
-        chunk.slot = slot;
-        chunk.arena = slice.arena;
-        chunk.shard = lane.shard;
-        chunk.lent = 0;
-        chunk.of_datagram = 0;
+        chunks_[index].hold(slice, slot, lane.shard, false);
         if (socket->rx_last == kNone) socket->rx_first = index;
         else chunks_[socket->rx_last].next = index;
         socket->rx_last = index;

@@ -256,15 +256,7 @@ void Channel::add_slice(Lane& lane, const shm::Slice& slice) {
         datagram = kNone;
         return;
     }
-    RxChunk& chunk = chunks_[index];
-    chunk.offset = slice.offset;
-    chunk.length = slice.length;
-    chunk.next = kNone;
-    chunk.slot = slot;
-    chunk.arena = slice.arena;
-    chunk.shard = lane.shard;
-    chunk.lent = 0;
-    chunk.of_datagram = 1;
+    chunks_[index].hold(slice, slot, lane.shard, true);
     RxDatagram& told = rx_datagrams_[datagram];
     if (told.last == kNone) told.first = index;
     else chunks_[told.last].next = index;
