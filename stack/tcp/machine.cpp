@@ -31,6 +31,7 @@ Machine::Tables::Tables(const StackConfig& config, std::span<std::byte> region) 
     demux = layout.take<Demux::Entry>(demux_entries);
     records = layout.take<SendEntry>(config.send_records);
     flights = layout.take<Flight>(config.send_records);
+    extras = layout.take<Extra>(config.connections);
     slots = layout.take<RxSlot>(config.rx_slots);
     grants = layout.take<Grant>(std::size_t{4} * config.listeners);
     refusals = layout.take<Refusal>(shm::kMaxChannels * kChannelRefusals);
@@ -49,6 +50,7 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
       demux_(tables_.demux, tables_.demux_entries, tables_.connections),
       wheel_(tables_.connections, now),
       send_({tables_.records, config.send_records}, {tables_.flights, config.send_records}),
+      extras_(tables_.extras, config.connections),
       rx_(tables_.slots, config.rx_slots, rx_arena),
       listeners_(tables_.listeners, config.listeners),
       grants_(tables_.grants, 4 * config.listeners),
@@ -118,9 +120,24 @@ void Machine::end(Connection& c, Index self, int error) {
     while (c.reassembly_head != kNil) free_slot(rx_.drop_reassembly(c));
     c.info.state = TcpState::Closed;
     send_.abandon(c);
+    give_extra(c);
     reclaim(c, self);
     tell_closed(c, self, error);
     free_if_done(c, self);
+}
+
+Extra* Machine::need_extra(Connection& c) {
+    if (c.extra == kNil) {
+        c.extra = extras_.take();
+        if (c.extra != kNil) extras_[c.extra] = Extra{};
+    }
+    return extra(c);
+}
+
+void Machine::give_extra(Connection& c) {
+    if (c.extra == kNil) return;
+    extras_.give(c.extra);
+    c.extra = kNil;
 }
 
 void Machine::reset(Connection& c, Index self, int error) {

@@ -28,6 +28,7 @@
 #include "stack/tcp/connection.hpp"
 #include "stack/tcp/demux.hpp"
 #include "stack/tcp/engine.hpp"
+#include "stack/tcp/extra.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/listener.hpp"
 #include "stack/tcp/noisy_limit.hpp"
@@ -136,6 +137,7 @@ public:
         std::uint32_t demux_entries;
         SendEntry* records;
         Flight* flights;
+        Extra* extras;
         RxSlot* slots;
         Listener* listeners;
         Grant* grants;
@@ -232,6 +234,13 @@ private:
     void adopt(Connection& c, Index self, SessionIndex session, ChannelIndex channel);
     void reclaim(Connection& c, Index self);
     std::uint32_t timestamp(const Connection& c, Instant now) const;
+    /// The connection's extra record, or nullptr if it has none.
+    Extra* extra(const Connection& c) {
+        return c.extra == kNil ? nullptr : &extras_[c.extra];
+    }
+    /// The same; takes one if need be. nullptr if all are taken.
+    Extra* need_extra(Connection& c);
+    void give_extra(Connection& c);
 
     // arrival.cpp
     Fate meet_nobody(Arrival& a, const Tuple& tuple);
@@ -428,6 +437,7 @@ private:
     Demux demux_;
     TimerWheel wheel_;
     SendQueue send_;
+    ExtraPool extras_;
     ReceiveQueue rx_;
     ListenerPool listeners_;
     GrantPool grants_;
