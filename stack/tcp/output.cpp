@@ -69,6 +69,8 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
     if (c.has(kOweReset)) return emit_reset(c, self, out);
     if (c.info.state == TcpState::Closed) return Outcome::Gone;
     if (c.has(kOweSyn)) return emit_syn(c, self, out);
+    if (c.info.state == TcpState::SynReceived && c.has(kOweAck))
+        return emit_ack(c, self, out, c.snd_nxt());
     if (!synchronized(c.info.state)) return Outcome::Done;
 
     // Beside text there is no room for SACK blocks, and a gap must be told.

@@ -109,6 +109,8 @@ Verdict Machine::take_in_order(Connection& c, Arrival& a) {
 
 void Machine::accept_bytes(Connection& c, std::uint32_t bytes) {
     c.info.rcv_nxt += bytes;
+    // Text behind a FIN: one of them is forged, and to end the stream early is the worse mistake.
+    if (c.has(kPeerFinKnown) && c.peer_fin < c.rcv_nxt()) c.clear(kPeerFinKnown);
     c.info.rcv_wnd -= std::min(bytes, c.info.rcv_wnd);
     c.info.unread_bytes += bytes;
     c.info.rx_bytes += bytes;
