@@ -61,6 +61,7 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
         seg.seq += 1;
         owe_ack(c, a.self);
     }
+    if (seg.has(kRst)) seg.keep_front(0);  // judged by where it begins; its text is for people
     if (acceptable(c, seg.seq, seg.length())) return kContinue;
 
     // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
