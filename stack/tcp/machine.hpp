@@ -285,7 +285,7 @@ private:
 
     // recovery.cpp
     void recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg);
-    void recover_fast(Connection& c, Instant now, std::uint32_t just_delivered);
+    void recover_fast(Connection& c, const AckReport& report);
     void enter_recovery(Connection& c, shm::RecoveryState state, const LossReport& report,
                         std::uint32_t just_delivered);
     void leave_recovery(Connection& c);

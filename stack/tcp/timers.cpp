@@ -57,7 +57,9 @@ void Machine::fire(Connection& c, Index self, Instant now) {
     }
     if (c.reorder_at <= now) {
         if (detect_by_time(c, now)) {
-            if (!c.recovering()) recover_fast(c, now, 0);
+            AckReport nothing_new;
+            nothing_new.now = now;
+            if (!c.recovering()) recover_fast(c, nothing_new);
             c.set(kForceOne);
             mark_output(c, self);
         }
