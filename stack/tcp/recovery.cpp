@@ -135,7 +135,9 @@ void Machine::enter_recovery(Connection& c, RecoveryState state, const LossRepor
     }
     c.enter(state);
     c.recover = c.snd_nxt();
-    c.clear(kTailProbed | kTailArmed);
+    c.clear(kTailProbed);
+    // Else the probe's time would be taken for the time-out's (RFC 8985 §7.3).
+    if (c.has(kTailArmed)) arm_retransmit(c, report.now);
     if (c.negotiated(shm::kNegotiatedEcn)) c.set_ecn(kEcnOweCwr);
     congestion_loss(c, report);
     const std::uint32_t flight = c.outstanding_bytes() - c.sacked_bytes + just_delivered;
