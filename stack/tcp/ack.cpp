@@ -17,6 +17,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
     report.now = a.now;
     report.in_flight_bytes = c.pipe_bytes();
     report.cwnd_limited = c.has(kCwndLimited);
+    report.reducing = c.reducing();
     report.echoed = seg.has(wire::kEce) && c.negotiated(shm::kNegotiatedEcn);
     if (report.echoed) count(Counter::TcpEchoesReceived);
 

@@ -31,7 +31,9 @@ void Machine::congestion_ack(Connection& c, const AckReport& report, bool more_l
     }
     if (report.acked_bytes == 0) return;
     AckReport told = report;
-    told.reducing = c.reducing();
+    // What ends a recovery acknowledges a window at once; it only leaves the threshold (RFC 5681
+    // §3.2, step 6).
+    told.reducing = report.reducing || c.reducing();
     told.una = c.snd_una();
     told.nxt = c.snd_nxt();
     CongestionWindow window{c.info.cwnd_bytes, c.info.ssthresh_bytes, c.info.mss};
