@@ -109,6 +109,7 @@ Segment segment_of(std::string_view text) {
         else if (word == "header_words") s.header_words = number(value());
         else if (word == "reserved") s.reserved = number(value());
         else if (word == "bad_checksum") s.bad_checksum = true;
+        else if (word == "altered") s.altered = true;
         else if (word == "from_itself") s.from_stack_address = true;
         else if (word == "isn_new") s.new_isn = true;
         else throw Wrong("'" + word + "' is nothing a segment has");
