@@ -129,8 +129,10 @@ void Machine::recover_fast(Connection& c, const AckReport& report) {
 
 void Machine::enter_recovery(Connection& c, RecoveryState state, const LossReport& report,
                              std::uint32_t just_delivered) {
-    if (!report.marked) {
-        if (c.undo_cwnd == 0) c.undo_cwnd = c.info.cwnd_bytes;
+    // Not again when a time-out comes on top: an echo of the first repeat would prove it needless
+    // (RFC 3522 §3.2).
+    if (!report.marked && c.undo_cwnd == 0) {
+        c.undo_cwnd = c.info.cwnd_bytes;
         c.undo_stamp = timestamp(c, report.now);
     }
     c.enter(state);

@@ -27,6 +27,10 @@ constexpr std::uint32_t kLongestEchoMs = 1000;
 /// twice (RFC 3708 §3).
 void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
     if (c.undo_cwnd == 0 || c.recovery() == RecoveryState::Open) return;
+    if (report.echoed) {  // there was congestion all the same (RFC 4015 §3.4)
+        c.spurious = kNoTest;
+        return;
+    }
     const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
     const bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
