@@ -62,7 +62,8 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
         seg.seq += 1;
         owe_ack(c, a.self);
     }
-    if (acceptable(c, seg.seq, seg.length())) return kContinue;
+    // What a reset may carry as text (§3.5.3) does not count: it is taken with the window closed.
+    if (acceptable(c, seg.seq, seg.has(kRst) ? 0 : seg.length())) return kContinue;
 
     // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
     // who probes a closed window, where we stand.
