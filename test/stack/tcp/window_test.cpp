@@ -24,7 +24,7 @@ public:
         s_.inject(std::string("S   0:0(0) win 65535 <mss 1000,sackOK,wscale 7") +
                   (stamps ? ",ts 100 0>" : ">"));
         s_.expect("S.  0:0(0) ack 1");
-        echo_ = s_.timestamp();
+        echo_ = static_cast<std::uint32_t>(s_.timestamp());
         s_.advance(kRtt);
         s_.credit();
         send(0);
@@ -38,7 +38,7 @@ public:
         s_.skip();
         s_.advance(kRtt);
         s_.skip();
-        echo_ += kRtt.count() / 1000;
+        echo_ += static_cast<std::uint32_t>(kRtt.count() / 1000);
     }
 
     void send(std::size_t bytes) {
@@ -46,7 +46,7 @@ public:
                            "(" + std::to_string(bytes) + ") ack 1 win 512";
         if (stamps_)
             line += " <ts " + std::to_string(100 + next_) + " " +
-                    std::to_string(static_cast<std::uint32_t>(echo_)) + ">";
+                    std::to_string(echo_) + ">";
         s_.inject(line);
         next_ += bytes;
     }
@@ -56,7 +56,7 @@ public:
 private:
     sim::Script& s_;
     bool stamps_;
-    std::uint64_t echo_ = 0;  ///< our stamp of a round trip ago
+    std::uint32_t echo_ = 0;  ///< our stamp of a round trip ago
     std::size_t next_ = 1;
 };
 
