@@ -306,6 +306,8 @@ public:
     static constexpr std::uint32_t kDefaultCredit = 64;
     static constexpr std::uint32_t kFirstRoom = 256u << 10;  ///< of a socket to send
     static constexpr std::uint32_t kMinSendLimit = 4096;
+    /// Below the mark of unsent bytes send() takes so many at least, as the kernel fills a buffer.
+    static constexpr std::uint32_t kLeastQueued = 16u << 10;
     static constexpr std::uint32_t kDatagramSendLimit = 256u << 10;
     static constexpr Micros kForever = Micros::max();
     static constexpr Micros kDefaultSpin{20};
@@ -336,7 +338,8 @@ private:
     void on_connected(Lane& lane, const shm::Completion& completion);
     void on_received(Lane& lane, Socket* socket, const shm::Completion& completion);
     void on_sent(Socket& socket, std::uint32_t bytes);
-    void widen(Socket& socket, std::uint32_t room);
+    void on_launched(Socket& socket, const shm::SentBody& sent);
+    void offer_room(Socket& socket);
     void on_closed(Socket& socket, const shm::Completion& completion);
     Socket* socket_of(Lane& lane, const shm::Completion& completion);
     Socket* connecting(const Lane& lane, std::uint64_t cookie);
@@ -347,6 +350,8 @@ private:
 
     // payload.cpp: buffers of either direction
     int send_refusal(Socket& socket);
+    std::size_t room_of(Socket& socket);
+    void note_queued(Socket& socket, std::uint32_t bytes);
     std::size_t send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes, bool more);
     TxExtent* extent_for(Socket& socket, std::size_t bytes);
     TxExtent* append_extent(Socket& socket, const TxExtent& extent);

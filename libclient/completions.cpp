@@ -30,7 +30,7 @@ void Channel::handle(Lane& lane, const shm::Completion& completion) {
     switch (completion.op) {
         case Received: return on_received(lane, socket, completion);
         case Sent:
-            if (socket != nullptr) widen(*socket, completion.sent.room_bytes);
+            if (socket != nullptr) on_launched(*socket, completion.sent);
             return;
         case PeerClosed:
             if (socket == nullptr || socket->state == SocketState::Lingering) return;
@@ -74,6 +74,7 @@ bool Channel::name(Lane& lane, Socket& socket, const shm::Completion& completion
     }
     if (!lane.names.set(completion.connection.index, socket.name.index)) return false;
     socket.connection = completion.connection;
+    socket.unsent_low_water = 0;  // until the options are applied
     socket.local = completion.endpoints.local;
     socket.remote = completion.endpoints.remote;
     return true;
@@ -165,18 +166,26 @@ void Channel::on_sent(Socket& socket, std::uint32_t bytes) {
         if (extent.returned == extent.filled) pop_extent(socket);
     }
     // Not for every byte: a sender at its limit is woken when a quarter of it is free again.
-    const bool at_limit = (socket.flags & (kWantsRoom | kInWaiting)) == kWantsRoom;
-    if (!at_limit || socket.tx_bytes > socket.tx_limit - socket.tx_limit / 4) return;
-    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
-    if (socket.state == SocketState::Connected) mark(socket, kWritable);
+    if (socket.tx_bytes <= socket.tx_limit - socket.tx_limit / 4) offer_room(socket);
 }
 
-/// The send buffer grows with what the network carries, unless the program has fixed it.
-void Channel::widen(Socket& socket, std::uint32_t room) {
-    room = std::min(room, most_room_);
+/// The send buffer grows with what the network carries, unless the program has fixed it; and the
+/// shard tells what it has sent, if the program wants to queue little that is not.
+void Channel::on_launched(Socket& socket, const shm::SentBody& sent) {
+    if (socket.unsent_low_water != 0) {
+        socket.unsent -= static_cast<std::uint32_t>(sent.left_bytes);
+        if (sent.left_bytes > 0) offer_room(socket);
+    }
+    const std::uint32_t room = std::min(sent.room_bytes, most_room_);
     if ((socket.flags & kFixedRoom) != 0 || room <= socket.tx_limit) return;
     socket.tx_limit = room;
+    offer_room(socket);
+}
+
+/// A sender that was at one of its limits can go on.
+void Channel::offer_room(Socket& socket) {
     if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
+    if (socket.tx_bytes >= socket.tx_limit || !socket.few_unsent(2)) return;
     socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
     if (socket.state == SocketState::Connected) mark(socket, kWritable);
 }

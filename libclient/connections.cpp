@@ -38,6 +38,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case TypeOfService: return OptionRange{0, 255};
         case TimeToLive: return OptionRange{1, 255};
         case DeferAccept: return OptionRange{0, 3600};
+        case UnsentLowWater: return OptionRange{0, 0xffff'ffff};
     }
     return std::nullopt;
 }
@@ -268,6 +269,14 @@ Result<void, int> Channel::set_option(Socket& socket, shm::ConnectionOption opti
 }
 
 void Channel::submit_option(Socket& socket, const shm::OptionBody& body) {
+    if (body.option == shm::ConnectionOption::UnsentLowWater) {
+        // Set once, the shard tells what it sends, from what is queued now on.
+        if (socket.unsent_low_water == 0) socket.unsent = 0;
+        socket.unsent_low_water =
+            body.value == 0 ? 0xffff'ffffu : static_cast<std::uint32_t>(body.value);
+        if (!socket.few_unsent(2)) socket.flags |= kWantsRoom;
+        else offer_room(socket);
+    }
     shm::Submission submission;
     submission.op = shm::SubmissionOp::SetOption;
     submission.connection = socket.connection;
@@ -298,10 +307,7 @@ std::uint64_t Channel::early_option(const Socket& socket, shm::ConnectionOption 
 void Channel::set_send_limit(Socket& socket, std::uint32_t bytes) {
     socket.flags |= kFixedRoom;
     socket.tx_limit = std::max(bytes, kMinSendLimit);
-    if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
-    if (socket.tx_bytes >= socket.tx_limit) return;
-    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
-    mark(socket, kWritable);
+    offer_room(socket);
 }
 
 int Channel::take_error(Socket& socket) { return std::exchange(socket.error, std::uint16_t{0}); }

@@ -140,6 +140,8 @@ enum class ConnectionOption : std::uint32_t {
     TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
     // What follows is the client's own business, or travels with Listen; a shard ignores it.
     DeferAccept,        ///< of a listener: seconds to wait for text
+    // A shard's again.
+    UnsentLowWater,     ///< bytes not sent yet, beyond which the client queues no more; 0: no bound
 };
 
 enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2 };
@@ -255,6 +257,9 @@ struct EndpointsBody {
 
 struct SentBody {
     std::uint32_t room_bytes = 0;  ///< how much it is worth to have queued: it follows cwnd
+    /// With UnsentLowWater: of what was queued, so much was sent for the first time since this was
+    /// last told. The first is negative: what was not sent yet when the option was set.
+    std::int32_t left_bytes = 0;
 };
 
 struct ArrivedBody {

@@ -70,6 +70,7 @@ enum EventFlag : std::uint8_t {
     kEventConnected = 2,
     kEventPeerClosed = 4,
     kEventClosed = 8,
+    kEventLaunched = 16,  ///< what the client thinks unsent was sent
 };
 
 /// What either end remembers of marks (RFC 3168 §6.1, RFC 8257 §3).

@@ -38,8 +38,8 @@ void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
     c.info.snd_nxt = c.info.snd_end = c.info.iss + 1;
     c.info.rto_us = static_cast<std::uint32_t>(config_.tcp.initial_rto.count());
     c.info.ssthresh_bytes = CongestionWindow{}.ssthresh_bytes;
-    c.info.rcv_buffer_bytes = config_.tcp.receive_buffer_bytes;
-    c.info.rcv_shift = shift_for(c.info.rcv_buffer_bytes);
+    c.info.rcv_shift = shift_for(config_.tcp.receive_buffer_bytes);
+    choose_receive_buffer(c, 0);
     c.info.rcv_wnd = std::min(kFirstWindow, c.info.rcv_buffer_bytes);
     c.info.mss = path.mtu - header_bytes(c);
     choose_congestion(c, choice(path.interface).congestion);

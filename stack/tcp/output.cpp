@@ -238,6 +238,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
     c.clear(kOverride);
     c.info.tx_bytes += payload.length;
+    tell_launched(c, self);
     if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
         sessions_[c.session].config.counters->tx_bytes.add(payload.length);
     if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == c.flight_tail)

@@ -58,6 +58,16 @@ Index ReceiveQueue::drop_reassembly(Connection& c) {
     return i;
 }
 
+Index ReceiveQueue::drop_last_reassembly(Connection& c) {
+    SlotList list = reassembly_of(c);
+    const Index i = list.tail;
+    list.remove(slots_, i);
+    store_reassembly(c, list);
+    --c.reassembly_slots;
+    c.info.out_of_order_bytes -= slots_[i].length;
+    return i;
+}
+
 Index ReceiveQueue::deliver(Connection& c) {
     const Index i = drop_queued(c);
     slots_[i].state = SlotState::Delivered;

@@ -28,7 +28,7 @@ enum class SlotState : std::uint8_t { Free = 0, Queued, Reassembly, Delivered };
 struct RxSlot {
     Index next = kNil;
     Index prev = kNil;
-    Index connection = kNil;
+    Index connection = kNil;       ///< that holds it; not in Free
     std::uint32_t generation = 0;  ///< of that connection
     Seq first;                     ///< Reassembly: where the text stands
     std::uint32_t length = 0;
@@ -114,6 +114,8 @@ public:
     /// The head of a queue or of the reassembly list, unlinked but not free; kNil when empty.
     Index drop_queued(Connection& c);
     Index drop_reassembly(Connection& c);
+    /// The tail of the reassembly list likewise, which must not be empty.
+    Index drop_last_reassembly(Connection& c);
 
 private:
     SlotList queue_of(const Connection& c) const { return {c.receive_head, c.receive_tail}; }

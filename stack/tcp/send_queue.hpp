@@ -69,6 +69,7 @@ public:
 
     SendPool& records() { return records_; }
     FlightPool& flights() { return flights_; }
+    const FlightPool& flights() const { return flights_; }
     const SendPool& records() const { return records_; }
 
     /// Queues a slice behind what `c` has. False without a free record.

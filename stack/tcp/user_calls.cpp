@@ -214,6 +214,7 @@ Violation Machine::user_send(Connection& c, Index self, const Submission& s) {
     }
     if ((s.flags & shm::kMoreToCome) != 0) c.set(kMoreToCome);
     else c.clear(kMoreToCome);
+    tell_launched(c, self);
     mark_output(c, self);
     return Violation::None;
 }
@@ -230,20 +231,21 @@ Violation Machine::user_release(SessionIndex session, const Submission& s, Insta
             if (r.state != SlotState::Delivered || r.session != session)
                 return Violation::NotItsSlot;
             owner.delivered.remove(rx_.records(), slot);
-            released(r.connection, r.generation, r.length);
             free_slot(slot);
+            released(r.connection, r.generation, r.length);
         } else if (body.arena == shm::kPrivateRxArena) {
             const std::uint32_t slot = body.slots[i] - owner.config.private_first_slot;
             if (slot >= owner.private_slots.size() ||
                 owner.private_slots[slot].connection == kNil)
                 return Violation::NotItsSlot;
             PrivateSlot& p = owner.private_slots[slot];
-            released(p.connection, p.generation, p.length);
-            p.connection = kNil;
             owner.private_free.push_back(slot);
             --owner.slots_held;
             if (owner.config.counters != nullptr)
                 owner.config.counters->rx_slots_held.set(owner.slots_held);
+            drop_hold(p.connection, p.generation);
+            released(p.connection, p.generation, p.length);
+            p.connection = kNil;
         } else {
             return Violation::NotItsSlot;
         }
@@ -264,6 +266,7 @@ void Machine::released(Index connection, std::uint32_t generation, std::uint32_t
     Connection& c = connections_[connection];
     if (c.info.generation != generation || c.info.state == TcpState::Free) return;
     c.info.unread_bytes -= std::min(bytes, c.info.unread_bytes);
+    reader_took(c, bytes);
     window_opened(c, connection);
 }
 
@@ -343,10 +346,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
                 static_cast<std::uint32_t>(std::min<std::uint64_t>(value, 0xffff'ffff));
             return Violation::None;
         case ConnectionOption::ReceiveBuffer:
-            // Bounded by what the window scale, which is agreed already, can say.
-            c.info.rcv_buffer_bytes = static_cast<std::uint32_t>(
-                value == 0 ? config_.tcp.receive_buffer_bytes
-                           : std::clamp<std::uint64_t>(value, 4096, 65'535ull << c.info.rcv_shift));
+            choose_receive_buffer(c, value);
             return Violation::None;
         case ConnectionOption::SendBuffer: return Violation::None;  // the client's own bound
         case ConnectionOption::CongestionControl:
@@ -367,6 +367,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             c.ip.ttl = static_cast<std::uint8_t>(value);
             return Violation::None;
         case ConnectionOption::DeferAccept: return Violation::None;
+        case ConnectionOption::UnsentLowWater: watch_unsent(c, self, value); return Violation::None;
     }
     return Violation::BadOption;
 }

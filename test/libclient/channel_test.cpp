@@ -188,6 +188,35 @@ TEST_CASE("a socket at its limit is woken when a quarter of it is free", "[clien
     CHECK(b.channel->send(socket, bytes_of(much)) == 2'000);
 }
 
+TEST_CASE("at the mark of unsent bytes send says EAGAIN, and below half of it an edge comes",
+          "[client]") {
+    Bench b;
+    Socket& socket = b.daemon.connected(*b.channel, kFirst);
+    REQUIRE(b.channel->set_option(socket, shm::ConnectionOption::UnsentLowWater, 20'000));
+    CHECK(b.daemon.take(SubmissionOp::SetOption).option.value == 20'000);
+    const auto left = [&](std::int32_t bytes) {
+        shm::Completion told = FakeDaemon::about(shm::CompletionOp::Sent, kFirst);
+        told.sent.left_bytes = bytes;
+        b.daemon.complete(told);
+        b.channel->process();
+    };
+    left(-4'000);  // queued before the option was set
+    const std::string much(10'000, 'x');
+    CHECK(b.channel->send(socket, bytes_of(much)) == 10'000);
+    CHECK((socket.readiness() & kWritable) == 0);
+    CHECK(b.channel->send(socket, bytes_of(much)) == 10'000);  // 14'000 are below the mark
+    CHECK(b.channel->send(socket, bytes_of(much)).error() == EAGAIN);
+    left(10'000);
+    CHECK(b.channel->next_changed() == nullptr);
+    CHECK((socket.readiness() & kWritable) == 0);
+    left(4'001);
+    CHECK(b.edges(socket) == kWritable);
+    CHECK(b.channel->send(socket, bytes_of("y")) == 1);  // half of it again
+    CHECK((socket.readiness() & kWritable) == 0);
+    REQUIRE(b.channel->set_option(socket, shm::ConnectionOption::UnsentLowWater, 0));
+    CHECK(b.edges(socket) == kWritable);
+}
+
 TEST_CASE("a full ring refuses payload, keeps everything else, and loses nothing", "[client]") {
     Bench b;
     Socket& socket = b.daemon.connected(*b.channel, kFirst);

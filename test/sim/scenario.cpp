@@ -157,8 +157,6 @@ void draw_programs(Draw& draw, Scenario& s) {
             plan->may_fail = false;
         }
         s.ring_bytes = 16'384;
-        // Programs that stall hold what they were given, and must not starve each other.
-        s.left.max_rx_slots = s.right.max_rx_slots = HostOptions{}.max_rx_slots;
     }
     if (draw.one_in(2)) s.spread = draw.micros(0, 20'000);
     if (draw.one_in(10)) {

@@ -324,8 +324,10 @@ enum chiru_option {
     CHIRU_MAX_SEGMENT = 13,    /* bytes; set before connecting or listening, in either direction */
     CHIRU_TYPE_OF_SERVICE = 14,/* IPv4 TOS or IPv6 traffic class */
     CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
-    CHIRU_DEFER_ACCEPT = 16    /* of a listener, before it listens: accept only once data came, or
+    CHIRU_DEFER_ACCEPT = 16,   /* of a listener, before it listens: accept only once data came, or
                                   after so many seconds */
+    CHIRU_UNSENT_LOW_WATER = 17 /* bytes not sent yet, at which send says -EAGAIN; writable again
+                                   below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
 };
 
 #define CHIRU_CUBIC 0

@@ -211,6 +211,30 @@ TEST_CASE("Sessions that do not read leave receive slots to the others", "[tcp][
     CHECK(other.counters().rx_slots_held.read() > 10);
 }
 
+TEST_CASE("Connections that are not read leave receive slots to the session's others",
+          "[tcp][sessions]") {
+    sim::Host host({});
+    Client client(host, 10, 64);
+    for (std::uint16_t port = 80; port < 83; ++port) {
+        const shm::ConnectionId stalled = client.connect_to_itself(port);
+        for (int i = 0; i < 4; ++i) client.send(stalled, 60'000);
+        client.turn();
+    }
+    const std::uint64_t before = client.counters().rx_slots_held.read();
+    CHECK(before > 40);
+    CHECK(before <= 60);  // 32, 16 and 8
+    const shm::ConnectionId connection = client.connect_to_itself(90);
+    static_cast<void>(client.take());
+    client.send(connection, 4000);
+    client.turn();
+    std::size_t received = 0;
+    for (const Completion& told : client.take())
+        if (told.op == CompletionOp::Received && told.user == 90)
+            for (std::size_t i = 0; i < told.count; ++i) received += told.slices[i].length;
+    CHECK(received >= 1448);
+    CHECK(client.counters().rx_slots_held.read() <= 64);
+}
+
 TEST_CASE("Slow readers and lost fragments leave receive slots for what is answered at once",
           "[ip][tcp][sessions]") {
     sim::HostOptions options;
