@@ -329,6 +329,7 @@ private:
     void leave_list(Socket& socket, SocketFlag list);
     std::size_t spin(Micros limit);
     int sleep(Micros limit);
+    void leave_sleepers();
 
     // completions.cpp: what shards say
     void handle(Lane& lane, const shm::Completion& completion);

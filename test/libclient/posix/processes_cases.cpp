@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -157,6 +158,49 @@ void case_exit() {
     end_of_child("exit with unread data", [] { std::exit(6); }, true);
 }
 
+/// Cancels a thread that sleeps in `call`; whether it ended by that.
+bool cancelled(void* (*call)(void*), Pair& pair) {
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, call, &pair) != 0) return false;
+    rest(30);
+    pthread_cancel(thread);
+    void* result = nullptr;
+    pthread_join(thread, &result);
+    return result == PTHREAD_CANCELED;
+}
+
+void case_cancel() {
+    Pair pair;
+    using Call = void* (*)(void*);
+    const auto in = [&](const char* what, Call call) {
+        print("  cancelled in %s: %d\n", what, cancelled(call, pair));
+    };
+    in("recv", [](void* p) -> void* {
+        char byte;
+        recv(static_cast<Pair*>(p)->far, &byte, 1, 0);
+        return nullptr;
+    });
+    in("accept", [](void* p) -> void* {
+        accept(static_cast<Pair*>(p)->server, nullptr, nullptr);
+        return nullptr;
+    });
+    in("poll", [](void* p) -> void* {
+        pollfd one{.fd = static_cast<Pair*>(p)->far, .events = POLLIN, .revents = 0};
+        poll(&one, 1, -1);
+        return nullptr;
+    });
+    in("epoll_wait", [](void* p) -> void* {
+        const int epoll = epoll_create1(0);
+        add(epoll, static_cast<Pair*>(p)->far, EPOLLIN, 1);
+        epoll_event event;
+        epoll_wait(epoll, &event, 1, -1);
+        return nullptr;
+    });
+    say("write", write(pair.near, "abc", 3));
+    char buffer[8];
+    say("read", recv(pair.far, buffer, 3, MSG_WAITALL));
+}
+
 void case_many() {
     const int server = listener(512);
     std::vector<int> fds;
@@ -192,6 +236,7 @@ const std::vector<Case> kProcessesCases = {
     {"daemon", case_daemon},
     {"exit", case_exit},
     {"many", case_many},
+    {"cancel", case_cancel},
 };
 
 }  // namespace cases
