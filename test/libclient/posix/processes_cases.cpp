@@ -125,8 +125,11 @@ void case_daemon() {  // opens a listener, forks, and the parent is gone before 
     close(report[1]);
 }
 
+enum class Parent { Reads, LeavesUnread, AcceptsLate };
+
 /// A child connects, writes and ends without a word of goodbye; the parent reads on.
-void end_of_child(const char* how, void (*leave)(), bool with_unread) {
+void end_of_child(const char* how, void (*leave)(), Parent parent) {
+    const bool with_unread = parent == Parent::LeavesUnread;
     const int server = listener();
     const pid_t child = fork();
     if (child == 0) {
@@ -136,6 +139,8 @@ void end_of_child(const char* how, void (*leave)(), bool with_unread) {
         static_cast<void>(!write(fd, "last words", 10));
         leave();
     }
+    if (parent == Parent::AcceptsLate)
+        waitid(P_PID, static_cast<id_t>(child), nullptr, WEXITED | WNOWAIT);
     const int far = accept(server, nullptr, nullptr);
     if (with_unread) static_cast<void>(!write(far, "unread", 6));
     print("  %s\n", how);
@@ -152,10 +157,11 @@ void end_of_child(const char* how, void (*leave)(), bool with_unread) {
 }
 
 void case_exit() {
-    end_of_child("exit", [] { std::exit(3); }, false);
-    end_of_child("_exit", [] { _exit(4); }, false);
-    end_of_child("quick_exit", [] { std::quick_exit(5); }, false);
-    end_of_child("exit with unread data", [] { std::exit(6); }, true);
+    end_of_child("exit", [] { std::exit(3); }, Parent::Reads);
+    end_of_child("_exit", [] { _exit(4); }, Parent::Reads);
+    end_of_child("quick_exit", [] { std::quick_exit(5); }, Parent::Reads);
+    end_of_child("exit with unread data", [] { std::exit(6); }, Parent::LeavesUnread);
+    end_of_child("exit before it is accepted", [] { std::exit(7); }, Parent::AcceptsLate);
 }
 
 /// Cancels a thread that sleeps in `call`; whether it ended by that.
