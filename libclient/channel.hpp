@@ -236,8 +236,8 @@ public:
 
     Result<void, int> shutdown_send(Socket& socket);
     void shutdown_receive(Socket& socket);
-    /// Gives the socket back; what was sent still arrives. A listener leaves its listener; unbind
-    /// is the session's.
+    /// Gives the socket back; what was sent still arrives. A listener leaves its listener, and what
+    /// was not accepted is for others who share it; unbind is the session's.
     void close(Socket& socket);
     /// The same with a reset.
     void abort(Socket& socket);
@@ -331,6 +331,7 @@ private:
     void leave_list(Socket& socket, SocketFlag list);
     std::size_t spin(Micros limit);
     int sleep(Micros limit);
+    void leave_sleepers();
 
     // completions.cpp: what shards say
     void handle(Lane& lane, const shm::Completion& completion);
@@ -363,6 +364,7 @@ private:
     const std::byte* at(const RxChunk& chunk) const;
     void pop_chunk(Socket& socket);
     void drop_received(Socket& socket);
+    void forget_received(Socket& socket);
     void release_chunk(std::uint32_t index);
     void release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot, bool of_datagram);
     void push_releases(Lane& lane);
@@ -389,7 +391,9 @@ private:
     void end(Socket& socket, shm::SubmissionOp how);
     void free_socket(Socket& socket);
     void leave_listener(Socket& socket);
-    void give_credit(const Listener& listener, Lane& lane, std::uint32_t count);
+    void give_credit(std::uint32_t listener, Lane& lane, std::uint32_t count,
+                     std::uint32_t taken);
+    void return_unaccepted(Socket& socket);
     void apply_options(Socket& socket, std::uint32_t options);
     void free_options(Socket& socket);
     void submit_option(Socket& socket, const shm::OptionBody& body);

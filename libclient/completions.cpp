@@ -81,19 +81,23 @@ bool Channel::name(Lane& lane, Socket& socket, const shm::Completion& completion
 }
 
 void Channel::on_accepted(Lane& lane, const shm::Completion& completion) {
-    shm::Submission refuse;
-    refuse.op = shm::SubmissionOp::Abort;
-    refuse.connection = completion.connection;
-    const auto found = listener_by_id_.find(static_cast<std::uint32_t>(completion.user));
-    if (found == listener_by_id_.end()) return submit_surely(lane, refuse);
+    const auto refuse = [&] {
+        shm::Submission refusal;
+        refusal.op = shm::SubmissionOp::Abort;
+        refusal.connection = completion.connection;
+        submit_surely(lane, refusal);
+        give_credit(static_cast<std::uint32_t>(completion.user), lane, 1, 1);
+    };
     Socket* socket = create(0);
-    if (socket == nullptr) return submit_surely(lane, refuse);
+    if (socket == nullptr) return refuse();
     socket->shard = lane.shard;
     if (!name(lane, *socket, completion)) {
         free_socket(*socket);
-        return submit_surely(lane, refuse);
+        return refuse();
     }
     socket->state = SocketState::Connected;
+    const auto found = listener_by_id_.find(static_cast<std::uint32_t>(completion.user));
+    if (found == listener_by_id_.end()) return return_unaccepted(*socket);
     socket->flags |= kUnaccepted;
     socket->edges = kWritable;
     Listener& listener = listeners_[found->second];
@@ -129,8 +133,9 @@ void Channel::on_connected(Lane& lane, const shm::Completion& completion) {
 
 void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& completion) {
     if (completion.count > shm::kSlicesPerDescriptor) return session_->give_up();
-    const bool wanted = socket != nullptr && socket->state == SocketState::Connected &&
-                        (socket->flags & kReceiveDone) == 0;
+    const bool returned = socket != nullptr && (socket->flags & kReturned) != 0;
+    const bool wanted = returned || (socket != nullptr && socket->state == SocketState::Connected &&
+                                     (socket->flags & kReceiveDone) == 0);
     for (std::size_t i = 0; i < completion.count; ++i) {
         const shm::Slice& slice = completion.slices[i];
         const std::uint64_t arena_bytes = session_->rx_arena(slice.arena).size();
@@ -140,6 +145,7 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
         const auto slot = static_cast<std::uint32_t>(slice.offset / slot_bytes);
         const std::uint32_t index = wanted ? chunks_.take() : kNone;
         if (index == kNone) {
+            if (returned) return session_->give_up();  // whose the slot is we could not remember
             release_slot(lane, slice.arena, slot, false);
             if (!wanted || socket->state != SocketState::Connected) continue;
             submit_op(*socket, shm::SubmissionOp::Abort);  // no memory: a hole must not go unseen
@@ -191,6 +197,7 @@ void Channel::offer_room(Socket& socket) {
 }
 
 void Channel::on_closed(Socket& socket, const shm::Completion& completion) {
+    if ((socket.flags & kReturned) != 0 && completion.count == 1) forget_received(socket);
     if (socket.state == SocketState::Lingering) return free_socket(socket);
     if (socket.state == SocketState::Over) return forget_connection(socket);
     if (socket.state == SocketState::Connecting && completion.error == EXDEV) {

@@ -327,6 +327,16 @@ void Channel::drop_received(Socket& socket) {
     socket.rx_bytes = 0;
 }
 
+/// Its slots are another's.
+void Channel::forget_received(Socket& socket) {
+    while (socket.rx_first != kNone) {
+        RxChunk& chunk = chunks_[socket.rx_first];
+        chunks_.put(std::exchange(socket.rx_first, chunk.next));
+    }
+    socket.rx_last = kNone;
+    socket.rx_bytes = 0;
+}
+
 void Channel::release_chunk(std::uint32_t index) {
     RxChunk& chunk = chunks_[index];
     release_slot(*lanes_[chunk.shard], chunk.arena, chunk.slot, chunk.of_datagram != 0);

@@ -24,6 +24,10 @@
 // crossed with Closed finds no connection: it is counted and dropped, and no harm done. Slots of a
 // Received stay the client's until it releases them, though the connection be long over.
 //
+// A Return gives up an accepted connection on which the client has sent nothing and released no
+// slot, and all credit of its channel at that listener. Which slots of it are the client's still is
+// told by the Closed that answers, so until then it releases none of them.
+//
 // Datagrams. A UDP socket is made by the control socket and has the same name on every shard; a
 // datagram comes from the shard its flow belongs to, and may be sent by any. Nothing about it is
 // ordered but the datagrams of one shard, each told by
@@ -104,6 +108,7 @@ enum class SubmissionOp : std::uint8_t {
     SetOption,    ///< body.option
     AcceptCredit, ///< body.credit: may hand this many more connections to this channel
     SetUser,      ///< `user` is from now on the user word of this connection's completions
+    Return,       ///< an Accepted that the program did not take: the listener may have it again
     SendDatagram, ///< body.datagram, `hints`, `flags`; `user` is the offset in the TX arena
     ReleaseDatagrams,   ///< body.release: as Release, for slots that datagrams came in
     SetDatagramOption,  ///< body.datagram_option
@@ -161,6 +166,9 @@ struct OptionBody {
 struct CreditBody {
     ListenerId listener{};
     std::uint32_t count = 0;
+    /// How many more the program has taken of those this channel was given, the oldest first. The
+    /// others go to another channel if this one ends.
+    std::uint32_t taken = 0;
 };
 
 /// One datagram, or with hints.segment_bytes several of that size to the same place. The bytes are
@@ -238,7 +246,8 @@ enum class CompletionOp : std::uint8_t {
     Received,   ///< body.slices[0 .. count): in-order payload, now the client's
     Sent,       ///< body.sent, and `sent_bytes`
     PeerClosed, ///< FIN: no more payload will come
-    Closed,     ///< the connection is over; `error` says how. The last word about it
+    Closed,     ///< the connection is over; `error` says how. The last word about it.
+                ///< After Return with `count` 1: it is not over, but another's, with all its slots
     Destination,    ///< body.endpoints.local: where the next Datagram of this ring was sent to
     Datagram,       ///< body.arrived: a datagram, or its beginning
     DatagramMore,   ///< body.slices[0 .. count): more of the last Datagram

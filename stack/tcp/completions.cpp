@@ -50,6 +50,10 @@ std::size_t Machine::complete(ChannelIndex channel, std::span<Completion> comple
         out.error = refusals_[i].error;
         out.count = static_cast<std::uint8_t>(refusals_[i].shard);
         out.user = refusals_[i].user;
+        if (refusals_[i].returned != shm::kNoConnection) {
+            out.connection = refusals_[i].returned;
+            out.count = 1;
+        }
         state.refusals = refusals_[i].next;
         refusals_.give(i);
         --state.refusal_count;

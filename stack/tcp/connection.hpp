@@ -169,7 +169,7 @@ struct alignas(kCacheLine) Connection {
     Delivery delivery;
     Index extra = kNil;               ///< the record for what few connections need
     std::uint32_t unanswered_since_ms = 0;  ///< if timeouts > 0; when the first of them was armed
-    std::uint32_t spare = 0;
+    std::uint32_t handover = 0;  ///< the how-manyeth its listener's grant gave to the channel
 
     Seq snd_una() const { return Seq(info.snd_una); }
     Seq snd_nxt() const { return Seq(info.snd_nxt); }

@@ -86,8 +86,9 @@ struct Refusal {
     std::uint16_t error = 0;
     std::uint16_t shard = 0;  ///< EXDEV: where to ask
     std::uint64_t user = 0;
+    shm::ConnectionId returned{};  ///< not a refusal: this Return was granted
 };
-static_assert(sizeof(Refusal) == 16);
+static_assert(sizeof(Refusal) == 24);
 
 /// A channel may have so many that it has not taken. Each has records of its own for them: one
 /// that never reads holds up nobody else.
@@ -413,6 +414,7 @@ private:
     Violation user_option(Connection& c, Index self, const shm::OptionBody& option, Instant now);
     Violation user_credit(ChannelIndex channel, const shm::CreditBody& credit, Instant now);
     void refuse(ChannelIndex channel, std::uint64_t user, int error, std::uint32_t shard);
+    void answer(ChannelIndex channel, const Refusal& refusal);
     void released(Index connection, std::uint32_t generation, std::uint32_t bytes);
 
     // completions.cpp
@@ -436,7 +438,11 @@ private:
     void join_half_open(Connection& c, Index self, Index listener);
     void join_waiting(Connection& c, Index self, Instant now);
     Index find_grant(const Listener& listener, SessionIndex session, ChannelIndex channel) const;
+    bool may_go_back(const Connection& c) const;
     void give_back(Connection& c, Index self, Listener& listener);
+    void take_back(Index listener, SessionIndex session, ChannelIndex channel, Instant now);
+    void user_return(ChannelIndex channel, Connection& c, Index self, Instant now);
+    void user_abort(Connection& c, Index self);
     bool has_taker(const Listener& listener) const;
     void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
 

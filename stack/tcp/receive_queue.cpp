@@ -74,6 +74,25 @@ Index ReceiveQueue::deliver(Connection& c) {
     return i;
 }
 
+void ReceiveQueue::recall(Connection& c, Index self, SlotList& delivered) {
+    SlotList queue;
+    for (Index i = delivered.head; i != kNil;) {
+        RxSlot& s = slots_[i];
+        const Index next = s.next;
+        if (s.connection == self && s.generation == c.info.generation) {
+            delivered.remove(slots_, i);
+            s.state = SlotState::Queued;
+            queue.push_back(slots_, i);
+        }
+        i = next;
+    }
+    while (c.receive_head != kNil) {
+        const Index i = drop_queued(c);
+        queue.push_back(slots_, i);
+    }
+    store_queue(c, queue);
+}
+
 // Text is cut to the first gap it fills. What lies behind a slot that is there already would be a
 // second piece; the peer sends it again, and hardly ever is there any.
 ReceiveQueue::Gap ReceiveQueue::find_gap(const Connection& c, Seq first, Seq end) const {

@@ -69,6 +69,7 @@ public:
         : slots_(records), count_(count), arena_(arena), divider_(arena.slot_bytes) {}
 
     RxSlot& operator[](Index i) { return slots_[i]; }
+    const RxSlot& at(Index i) const { return slots_[i]; }
     RxSlot* records() { return slots_; }
     std::uint32_t count() const { return count_; }
     const SlotDivider& divider() const { return divider_; }
@@ -92,6 +93,9 @@ public:
     void enqueue(Connection& c, Index slot, std::uint16_t offset, std::uint32_t length);
     /// The oldest queued slot leaves the queue, for a session.
     Index deliver(Connection& c);
+
+    /// What was delivered of it and not released comes back to the front of the queue.
+    void recall(Connection& c, Index self, SlotList& delivered);
 
     /// Where out-of-order text would go, cut to what is new.
     struct Gap {

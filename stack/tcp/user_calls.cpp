@@ -57,7 +57,7 @@ Violation Machine::submit_one(ChannelIndex channel, const Submission& s, Instant
         case SubmissionOp::AcceptCredit: return user_credit(channel, s.credit, now);
         default: break;
     }
-    if (s.op > SubmissionOp::SetUser) return Violation::UnknownOperation;
+    if (s.op > SubmissionOp::Return) return Violation::UnknownOperation;
     // The others name a connection. One that is over is no offence: the news may be on its way.
     const Index self = s.connection.index;
     if (self >= connections_.high()) return Violation::NotItsConnection;
@@ -74,12 +74,8 @@ Violation Machine::submit_one(ChannelIndex channel, const Submission& s, Instant
         case SubmissionOp::Send: violation = user_send(c, self, s); break;
         case SubmissionOp::Shutdown: user_shutdown(c, self); break;
         case SubmissionOp::Close: user_close(c, self, now); break;
-        case SubmissionOp::Abort:
-            c.set(kClientGone);
-            drop_text(c);
-            c.events &= kEventClosed;
-            reset(c, self, 0);
-            break;
+        case SubmissionOp::Abort: user_abort(c, self); break;
+        case SubmissionOp::Return: user_return(channel, c, self, now); break;
         case SubmissionOp::SetOption: violation = user_option(c, self, s.option, now); break;
         default: c.info.user = s.user; break;
     }
@@ -91,12 +87,17 @@ void Machine::refuse(ChannelIndex channel, std::uint64_t user, int error, std::u
     Session& session = sessions_[channels_[channel].session];
     if (session.config.counters != nullptr && (error == ENOBUFS || error == EMFILE))
         session.config.counters->refused.add();
+    answer(channel, {.error = static_cast<std::uint16_t>(error),
+                     .shard = static_cast<std::uint16_t>(shard),
+                     .user = user});
+}
+
+void Machine::answer(ChannelIndex channel, const Refusal& refusal) {
     ChannelState& state = channels_[channel];
     if (state.refusal_count == kChannelRefusals) return;  // only beyond submission_room()
     ++state.refusal_count;
     const Index i = refusals_.take();
-    refusals_[i] = {kNil, static_cast<std::uint16_t>(error), static_cast<std::uint16_t>(shard),
-                    user};
+    refusals_[i] = refusal;
     if (state.refusals == kNil) state.refusals = i;
     else refusals_[state.last_refusal].next = i;
     state.last_refusal = i;
@@ -268,6 +269,13 @@ void Machine::released(Index connection, std::uint32_t generation, std::uint32_t
     c.info.unread_bytes -= std::min(bytes, c.info.unread_bytes);
     reader_took(c, bytes);
     window_opened(c, connection);
+}
+
+void Machine::user_abort(Connection& c, Index self) {
+    c.set(kClientGone);
+    drop_text(c);
+    c.events &= kEventClosed;
+    reset(c, self, 0);
 }
 
 void Machine::user_shutdown(Connection& c, Index self) {

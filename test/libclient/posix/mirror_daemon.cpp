@@ -82,6 +82,7 @@ struct Session {
     std::deque<Completion> late;
     std::map<std::uint32_t, End*> slots;  ///< who reads which slot
     bool said_farewell = false;
+    bool leaving = false;  ///< it is gone; what it said last waits for somebody to accept it
 };
 
 class Mirror {
@@ -100,6 +101,7 @@ private:
     Listener* listener_for(const Endpoint& remote);
     void leave(Session& session, Listener& each);
     void see_off(Session& session);
+    bool is_awaited(const Session& session) const;
     void end_session(Session& session);
 
     bool turn(Session& session);
@@ -239,7 +241,8 @@ void Mirror::leave(Session& session, Listener& each) {
     each.credit.erase(&session);
     std::erase(each.holders, &session);
     if (!each.holders.empty()) return;
-    for (End* end : each.waiting) finish(*end->peer, ECONNRESET);
+    for (End* end : each.waiting)
+        if (end->peer != nullptr) finish(*end->peer, ECONNRESET);
     std::erase_if(listeners_, [&](const auto& one) { return one.get() == &each; });
 }
 
@@ -293,8 +296,18 @@ void Mirror::see_off(Session& session) {
             while (deliver(*end)) {}
 }
 
+/// Did it say something to an end that nobody has accepted yet?
+bool Mirror::is_awaited(const Session& session) const {
+    return session.said_farewell && std::ranges::any_of(ends_, [&](const auto& each) {
+        const End& end = *each.second;
+        return end.owner == &session && end.peer != nullptr && end.peer->owner == nullptr;
+    });
+}
+
 void Mirror::end_session(Session& session) {
     see_off(session);
+    session.leaving = is_awaited(session);
+    if (session.leaving) return session.control.reset();
     for (std::size_t i = listeners_.size(); i-- > 0;) leave(session, *listeners_[i]);
     for (const auto& [index, end] : ends_)
         if (end->owner == &session && !end->closed) {
@@ -379,6 +392,7 @@ void Mirror::hand_out(Listener& each) {
             completion.user = static_cast<std::uint64_t>(each.id);
             completion.endpoints = {.remote = end->remote, .local = end->local, .peer_mss = 1460};
             complete(*session, completion);
+            if (end->peer == nullptr) finish(*end, ECONNRESET);  // its client was killed
         }
 }
 
@@ -433,6 +447,7 @@ void Mirror::handle(Session& session, const Submission& submission) {
             end->send_done = true;
             end->closed = true;
             break;
+        case SubmissionOp::Return:
         case SubmissionOp::Abort:
             end->closed = true;
             if (end->peer != nullptr) finish(*end->peer, ECONNRESET);
@@ -521,6 +536,8 @@ void Mirror::run(pid_t child) {
             if (any) session->ringer->ring();
             moved |= any;
         }
+        for (std::size_t i = sessions_.size(); i-- > 0;)
+            if (sessions_[i]->leaving) end_session(*sessions_[i]);
         std::vector<pollfd> fds{{.fd = door_.get(), .events = POLLIN, .revents = 0}};
         for (const auto& session : sessions_)
             fds.push_back({.fd = session->control.get(), .events = POLLIN, .revents = 0});
