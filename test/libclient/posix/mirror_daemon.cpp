@@ -56,6 +56,13 @@ struct End {
     bool send_done = false;
     bool peer_told_done = false;
     bool closed = false;            ///< the owner's name of it is dead
+    bool tells_left = false;        ///< the owner wants to hear what leaves `sent`
+
+    std::uint32_t sent_bytes() const {
+        std::uint32_t bytes = 0;
+        for (const Slice& slice : sent) bytes += slice.length;
+        return bytes;
+    }
 };
 
 struct Listener {
@@ -109,6 +116,7 @@ private:
     void connect(Session& session, const Submission& submission);
     void hand_out(Listener& each);
     bool deliver(End& end);
+    void tell_left(const End& end);
     void finish(End& end, int error);
     void complete(Session& session, Completion completion);
     End* find(Session& session, ConnectionId id);
@@ -276,7 +284,12 @@ bool Mirror::serve(Session& session) {
             if (named != nullptr) leave(session, *named);
             break;
         case MessageType::Farewell: session.said_farewell = true; return true;
-        case MessageType::ConnectionInfo: reply.connection = {}; break;
+        case MessageType::ConnectionInfo: {
+            const End* end = find(session, asked.query.connection);
+            reply.connection = {};
+            if (end != nullptr) reply.connection.snd_end = end->sent_bytes();
+            break;
+        }
         default: break;
     }
     answer(session, reply);
@@ -407,11 +420,21 @@ void Mirror::finish(End& end, int error) {
         completion.connection = end.id;
         completion.user = end.user;
         completion.error = static_cast<std::uint16_t>(error);
-        for (const Slice& slice : end.sent) completion.sent_bytes += slice.length;
+        completion.sent_bytes = end.sent_bytes();
         complete(*end.owner, completion);
     }
     end.sent.clear();
     end.closed = true;
+}
+
+/// What was not sent when its owner began to ask.
+void Mirror::tell_left(const End& end) {
+    Completion completion;
+    completion.op = CompletionOp::Sent;
+    completion.connection = end.id;
+    completion.user = end.user;
+    completion.sent.left_bytes = -static_cast<std::int32_t>(end.sent_bytes());
+    complete(*end.owner, completion);
 }
 
 void Mirror::handle(Session& session, const Submission& submission) {
@@ -440,6 +463,12 @@ void Mirror::handle(Session& session, const Submission& submission) {
         case SubmissionOp::Send:
             for (std::size_t i = 0; i < submission.count; ++i)
                 end->sent.push_back(submission.slices[i]);
+            break;
+        case SubmissionOp::SetOption:
+            if (submission.option.option != ConnectionOption::UnsentLowWater || end->tells_left)
+                break;
+            end->tells_left = true;
+            tell_left(*end);
             break;
         case SubmissionOp::SetUser: end->user = submission.user; break;
         case SubmissionOp::Shutdown: end->send_done = true; break;
@@ -494,6 +523,7 @@ bool Mirror::deliver(End& end) {
         completion.connection = end.id;
         completion.user = end.user;
         completion.sent_bytes = returned;
+        if (end.tells_left) completion.sent.left_bytes = static_cast<std::int32_t>(returned);
         complete(*end.owner, completion);
     }
     if (end.send_done && end.sent.empty() && !end.peer_told_done) {
