@@ -105,7 +105,7 @@ enum SocketFlag : std::uint16_t {
     kUnaccepted = 128,   ///< in a listener's queue; its edges wait for accept()
     kFixedRoom = 256,    ///< the program has chosen tx_limit
     kHasPeer = 512,      ///< Datagrams: connected
-    kReturned = 1024,    ///< Lingering: given back to its listener; its payload is kept until Closed
+    kReturned = 1024,    ///< Lingering: given back to its listener; payload is kept until Closed
 };
 
 inline std::uint8_t Socket::readiness() const {
