@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 namespace chiru::tcp {
 
@@ -173,6 +174,10 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
         count(Counter::TcpOutOfOrderDropped);
         return Counter::InNoBuffer;
     }
+    std::optional<SackBlock> twice;  // RFC 2883 §4.2: the part that was there already
+    if (gap.first > seg.seq) twice = {seg.seq, gap.first};
+    for (Index i; (i = rx_.drop_covered(c, gap)) != kNil; free_slot(i))
+        if (!twice) twice = {rx_[i].first, rx_[i].end()};
     const Index slot = rx_.divider().slot(a.in.frame->slice.offset);
     const std::uint64_t at = a.in.frame->slice.offset +
                              static_cast<std::uint64_t>(seg.text.data() - a.in.frame->data) +
@@ -181,10 +186,8 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
     hold_slot(c, a.self, slot);
     a.kept_slot = true;
     note_sack(c, gap.first, gap.end);
-    // RFC 2883 §4.2: the part that was there already.
-    if (gap.first > seg.seq) owe_dsack(c, {seg.seq, gap.first});
-    else if (gap.end < end)
-        owe_dsack(c, {gap.end, std::min(end, rx_[rx_[slot].next].end())});
+    if (!twice && gap.end < end) twice = {gap.end, std::min(end, rx_[rx_[slot].next].end())};
+    if (twice) owe_dsack(c, *twice);
     return kContinue;
 }
 

@@ -105,6 +105,8 @@ public:
         bool empty() const { return first == end; }
     };
     Gap find_gap(const Connection& c, Seq first, Seq end) const;
+    /// Takes out a slot that lies in the gap whole, if there is one; unlinked but not free.
+    Index drop_covered(Connection& c, const Gap& gap);
     void insert(Connection& c, Index slot, std::uint16_t offset, const Gap& gap);
     /// Moves the first slot behind a gap, which reaches beyond rcv_nxt and is no gap any longer,
     /// to the queue's end; returns its new bytes.
@@ -117,11 +119,13 @@ public:
     }
     /// The head of a queue or of the reassembly list, unlinked but not free; kNil when empty.
     Index drop_queued(Connection& c);
-    Index drop_reassembly(Connection& c);
+    Index drop_reassembly(Connection& c) { return unlink(c, c.reassembly_head); }
     /// The tail of the reassembly list likewise, which must not be empty.
-    Index drop_last_reassembly(Connection& c);
+    Index drop_last_reassembly(Connection& c) { return unlink(c, c.reassembly_tail); }
 
 private:
+    /// Takes a slot out of the reassembly list; nil stays nil.
+    Index unlink(Connection& c, Index i);
     SlotList queue_of(const Connection& c) const { return {c.receive_head, c.receive_tail}; }
     void store_queue(Connection& c, const SlotList& l) {
         c.receive_head = l.head;
