@@ -50,7 +50,7 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps && !seg.has(kRst)) {
         const auto newer = static_cast<std::int32_t>(seg.ts_value - c.info.ts_recent);
         if (newer < 0 && !a.long_idle) {  // RFC 7323 §5.3, R1
-            owe_ack(c, a.self);
+            answer_refused(c, a);
             return Counter::InPaws;
         }
     }
@@ -64,15 +64,15 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     if (seg.has(kRst)) seg.keep_front(0);  // judged by where it begins; its text is for people
     if (acceptable(c, seg.seq, seg.length())) return kContinue;
 
-    // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
-    // who probes a closed window, where we stand.
+    // A refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or who
+    // probes a closed window, where we stand.
     if (seg.has(kRst)) return Counter::InOutsideWindow;
     if (c.info.state == TcpState::SynReceived && seg.has(kSyn) && seg.seq == Seq(c.info.irs)) {
         c.set(kOweSyn);  // it did not hear our SYN
         mark_output(c, a.self);
         return Counter::InDuplicate;
     }
-    owe_ack(c, a.self);
+    answer_refused(c, a);
     // With the window closed, "special allowance should be made to accept valid ACKs".
     if (c.info.rcv_wnd == 0 && seg.seq == c.rcv_nxt()) {
         seg.text = {};

@@ -35,6 +35,7 @@
 #include "stack/tcp/noisy_limit.hpp"
 #include "stack/tcp/options.hpp"
 #include "stack/tcp/receive_queue.hpp"
+#include "stack/tcp/refusal_limit.hpp"
 #include "stack/tcp/segment.hpp"
 #include "stack/tcp/send_queue.hpp"
 #include "stack/tcp/timer_wheel.hpp"
@@ -261,6 +262,7 @@ private:
     void reply(const Reply& reply);
     void reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
     void challenge_ack(Connection& c, Index self, Instant now);
+    void answer_refused(Connection& c, const Arrival& a);
     bool packet_too_big(Connection& c, Index self, std::uint32_t mtu);
 
     // handshake.cpp
@@ -524,6 +526,7 @@ private:
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
     Seq rack_end_before_;  ///< RACK.end_seq of the connection before the ACK at hand
     NoisyLimit challenges_;
+    RefusalLimit refusals_;
     NoisyLimit resets_;
     std::uint32_t orphans_ = 0;     ///< closed, without a session, and not in TIME-WAIT yet
     std::uint32_t next_port_ = 0;
