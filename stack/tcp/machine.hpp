@@ -446,7 +446,8 @@ private:
     void user_return(ChannelIndex channel, Connection& c, Index self, Instant now);
     void user_abort(Connection& c, Index self);
     bool has_taker(const Listener& listener) const;
-    void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
+    void drop_grants(Listener& l, SessionIndex session, ChannelIndex channel,
+                     bool but_untaken = false);
 
     // sessions.cpp
     void detach_some(Instant now);
