@@ -76,6 +76,7 @@ public:
     Peer() : host_(options()), program_(host_, 1) {
         sim::SocketPlan plan;
         plan.send_bytes = 20'000;
+        plan.fast_open = true;
         program_.listen(80, plan);
         run(2'000'000);
         frame(as_frame(wire::EtherType::Arp,
