@@ -40,6 +40,12 @@ enum class EcnPolicy : std::uint8_t {
     On,       ///< asked for as well
 };
 
+/// TCP Fast Open (RFC 7413): on which sides, where programs ask for it.
+enum class FastOpenPolicy : std::uint8_t { Off = 0, Client = 1, Server = 2, Both = 3 };
+constexpr bool includes(FastOpenPolicy policy, FastOpenPolicy side) {
+    return (static_cast<unsigned>(policy) & static_cast<unsigned>(side)) != 0;
+}
+
 struct InterfaceConfig {
     std::string name;
     std::uint16_t port = 0;
@@ -71,6 +77,7 @@ struct TcpConfig {
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
+    FastOpenPolicy fast_open = FastOpenPolicy::Both;
     std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included

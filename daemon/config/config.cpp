@@ -185,6 +185,12 @@ auto ecn() {
     return one_of<EcnPolicy>({{"off", Off}, {"passive", Passive}, {"on", On}});
 }
 
+auto fast_open() {
+    using enum FastOpenPolicy;
+    return one_of<FastOpenPolicy>(
+        {{"off", Off}, {"client", Client}, {"server", Server}, {"both", Both}});
+}
+
 void read_interface(YamlSection item, Config& config) {
     InterfaceConfig interface;
     const auto& others = config.interfaces;
@@ -274,6 +280,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("send_buffer", tcp.send_buffer_bytes, size(16u << 10, 1u << 30));
     item.optional("congestion", tcp.congestion, congestion());
     item.optional("ecn", tcp.ecn, ecn());
+    item.optional("fast_open", tcp.fast_open, fast_open());
     item.optional("resets_per_second", tcp.resets_per_second, integer(1u, 10'000'000u));
     item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);

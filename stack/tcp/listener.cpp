@@ -54,6 +54,7 @@ void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bi
         listeners_[known].info.backlog = bounded;
         listeners_[known].defer_s = terms.defer_s;
         listeners_[known].max_segment = terms.max_segment;
+        listeners_[known].early.most = terms.fast_open;
         return;
     }
     const Index i = listeners_.take();
@@ -68,6 +69,7 @@ void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bi
     l.info.backlog = bounded;
     l.defer_s = terms.defer_s;
     l.max_segment = terms.max_segment;
+    l.early.most = terms.fast_open;
     l.next_of_port = tables_.ports[local.port];
     tables_.ports[local.port] = i;
     l.next_of_id = listener_ids_[bucket(id)];
@@ -256,7 +258,7 @@ void Machine::join_waiting(Connection& c, Index self, Instant now) {
 void Machine::leave_pending(Connection& c, Index self) {
     Listener& l = listeners_[c.listener];
     c.clear(kPending);
-    if (c.info.state == TcpState::SynReceived) {
+    if (c.info.state == TcpState::SynReceived && !c.early()) {
         l.half_open.remove(connections_.data(), self);
         --l.info.syn_received;
     } else {

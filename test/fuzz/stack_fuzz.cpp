@@ -30,6 +30,7 @@ public:
     Peer() : host_(fuzz::small_host(1)), program_(host_, 1) {
         sim::SocketPlan plan;
         plan.send_bytes = 20'000;
+        plan.fast_open = true;
         program_.listen(80, plan);
         run(2'000'000);
         sim::Frame arp = fuzz::ethernet_frame(kHostMac, kPeerMac, wire::EtherType::Arp);

@@ -326,8 +326,14 @@ enum chiru_option {
     CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
     CHIRU_DEFER_ACCEPT = 16,   /* of a listener, before it listens: accept only once data came, or
                                   after so many seconds */
-    CHIRU_UNSENT_LOW_WATER = 17 /* bytes not sent yet, at which send says -EAGAIN; writable again
-                                   below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
+    CHIRU_UNSENT_LOW_WATER = 17, /* bytes not sent yet, at which send says -EAGAIN; writable again
+                                    below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
+    CHIRU_FAST_OPEN = 18       /* data in the SYN (RFC 7413), which the peer may receive twice.
+                                  Before connecting, 1: CHIRU_WRITABLE comes at once where the
+                                  destination's cookie is known, and the first chiru_send() travels
+                                  with the SYN; elsewhere it comes with the connection. Before
+                                  listening: how many connections at once may be accepted and
+                                  used before their handshake is complete; 0: none */
 };
 
 #define CHIRU_CUBIC 0
