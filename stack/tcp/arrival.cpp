@@ -130,7 +130,7 @@ void Machine::challenge_ack(Connection& c, Index self, Instant now) {
 
 // Text that comes again cannot loop, and its sender needs the answer; what is empty may be one.
 void Machine::answer_refused(Connection& c, const Arrival& a) {
-    if (a.seg.length() == 0 && !refusals_.take(a.self, a.now)) {
+    if (a.seg.length() == 0 && !refusal_answers_.take(a.self, a.now)) {
         count(Counter::TcpChallengeLimited);
         return;
     }

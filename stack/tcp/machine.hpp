@@ -580,7 +580,7 @@ private:
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
     Seq rack_end_before_;  ///< RACK.end_seq of the connection before the ACK at hand
     NoisyLimit challenges_;
-    RefusalLimit refusals_;
+    RefusalLimit refusal_answers_;
     NoisyLimit resets_;
     std::uint32_t orphans_ = 0;     ///< closed, without a session, and not in TIME-WAIT yet
     std::uint32_t next_port_ = 0;
