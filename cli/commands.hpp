@@ -20,6 +20,7 @@ enum class Form : std::uint8_t { Text, Json };
 std::string show_status(const View& view, Form form);
 std::string show_ports(const View& view, Form form);
 std::string show_routes(const View& view, Form form);
+std::string show_paths(const View& view, Form form);
 std::string show_neighbors(const View& view, Form form);
 
 struct ClientsOptions {

@@ -110,6 +110,11 @@ int run_neigh(const Observed& observed, const Arguments& arguments) {
     return print(show_neighbors(observed.view, arguments.form()));
 }
 
+int run_paths(const Observed& observed, const Arguments& arguments) {
+    if (observed.view.tables.empty()) return fail(tables_missing(observed));
+    return print(show_paths(observed.view, arguments.form()));
+}
+
 using Command = std::function<int(const Observed&, const Arguments&)>;
 
 int run(const Arguments& arguments, const Command& command) {
@@ -184,6 +189,7 @@ int parse_and_run(int argc, char** argv) {
     add("routes", "where packets go", [](const Observed& o, const Arguments& a) {
         return print(show_routes(o.view, a.form()));
     });
+    add("paths", "hosts that take smaller packets only", run_paths);
     add("ports", "devices, their offloads and counters", [](const Observed& o, const Arguments& a) {
         return print(show_ports(o.view, a.form()));
     });

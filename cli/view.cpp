@@ -46,10 +46,12 @@ Result<TablesView, std::string> TablesView::attach(std::span<const std::byte> re
     view.listeners_ = view.header_->listeners;
     view.neighbors_ = view.header_->neighbors;
     view.datagrams_ = view.header_->datagrams;
+    view.path_mtus_ = view.header_->path_mtus;
     const bool inside = fits(view.connections_, sizeof(shm::ConnectionInfo), region.size()) &&
                         fits(view.listeners_, sizeof(shm::ListenerInfo), region.size()) &&
                         fits(view.neighbors_, sizeof(shm::NeighborInfo), region.size()) &&
-                        fits(view.datagrams_, sizeof(shm::DatagramInfo), region.size());
+                        fits(view.datagrams_, sizeof(shm::DatagramInfo), region.size()) &&
+                        fits(view.path_mtus_, sizeof(shm::PathMtuInfo), region.size());
     if (!inside) return std::unexpected("a shard's tables contradict their size");
     return view;
 }

@@ -56,6 +56,12 @@ public:
             if (info.state != shm::NeighborState::Free) visit(info);
         });
     }
+    template <class Visit>
+    void for_each_path_mtu(Visit&& visit) const {
+        walk<shm::PathMtuInfo>(path_mtus_, path_mtus_.capacity, [&](const auto& info) {
+            if (info.mtu != 0) visit(info);
+        });
+    }
 
 private:
     template <class Record, class Visit>
@@ -76,6 +82,7 @@ private:
     shm::TableRef listeners_;
     shm::TableRef neighbors_;
     shm::TableRef datagrams_;
+    shm::TableRef path_mtus_;
 };
 
 struct View {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a shard lets operators read of its live state: connections, listeners, neighbours.
+// What a shard lets operators read of its live state: connections, listeners, neighbours, the MTUs
+// of paths.
 //
 //   ShardTables | connection blocks | listeners | neighbours | whatever the stack adds
 //
@@ -23,7 +24,7 @@
 namespace chiru::shm {
 
 inline constexpr std::uint32_t kTablesMagic = 0x4348'5254;  // "CHRT"
-inline constexpr std::uint32_t kTablesVersion = 3;
+inline constexpr std::uint32_t kTablesVersion = 4;
 
 struct TableRef {
     std::uint64_t offset = 0;  ///< of the first record, from the region's start
@@ -41,6 +42,7 @@ struct ShardTables {
     TableRef listeners;       ///< of ListenerInfo
     TableRef neighbors;       ///< of NeighborInfo
     TableRef datagrams;       ///< of DatagramInfo
+    TableRef path_mtus;       ///< of PathMtuInfo
     /// Blocks in use are among the first `connections_high` ones; a reader stops there.
     std::uint32_t connections_high = 0;
     std::uint32_t connections_live = 0;  ///< in any state but Free
@@ -151,7 +153,7 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint32_t irs = 0;
     std::uint32_t min_rtt_us = 0;
     std::uint32_t rcv_buffer_bytes = 0;  ///< how far the window may open now
-    std::uint16_t peer_mss = 0;
+    std::uint16_t peer_mss = 0;  ///< or the client's bound (TCP_MAXSEG), if that is less
     std::uint8_t timeouts = 0;   ///< in a row, without progress
     std::uint8_t fast_open = 0;  ///< FastOpenState bits (RFC 7413)
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
@@ -249,5 +251,23 @@ struct alignas(kCacheLine) NeighborInfo {
     std::int64_t deadline_us = 0;
 };
 static_assert(std::is_trivially_copyable_v<NeighborInfo> && sizeof(NeighborInfo) == 64);
+
+/// How a path's MTU became known.
+enum class PathMtuOrigin : std::uint8_t {
+    Told = 0,    ///< by a router (RFC 1191, RFC 8201)
+    Found = 1,   ///< larger packets vanish without a word (RFC 4821)
+    Shared = 2,  ///< by another shard
+};
+
+/// What is known of the path to a host, for as long as it is believed.
+struct PathMtuInfo {
+    IpAddress remote;
+    std::uint16_t mtu = 0;  ///< bytes of the largest IP packet; 0: not in use
+    PathMtuOrigin origin{};
+    std::uint8_t reserved = 0;
+    std::uint32_t reserved1 = 0;
+    std::int64_t until_us = 0;  ///< then a larger size is tried again
+};
+static_assert(std::is_trivially_copyable_v<PathMtuInfo> && sizeof(PathMtuInfo) == 32);
 
 }  // namespace chiru::shm

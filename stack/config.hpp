@@ -61,6 +61,13 @@ struct InterfaceConfig {
 inline constexpr std::size_t kFlowGroups = 128;
 using FlowMap = std::array<std::uint8_t, kFlowGroups>;
 
+/// Packetization-layer path MTU discovery (RFC 4821).
+enum class MtuProbing : std::uint8_t {
+    Off,        ///< ICMP only
+    BlackHole,  ///< when full segments stay unanswered, and to raise what was lowered
+    Always,     ///< each connection begins small, and finds out
+};
+
 struct TcpConfig {
     Micros min_rto = std::chrono::milliseconds(5);
     Micros max_rto = std::chrono::seconds(60);
@@ -78,6 +85,7 @@ struct TcpConfig {
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
     FastOpenPolicy fast_open = FastOpenPolicy::Both;
+    MtuProbing mtu_probing = MtuProbing::BlackHole;
     std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included

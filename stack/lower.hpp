@@ -17,7 +17,7 @@ namespace chiru {
 /// `neighbor` and `generation` are the lower layer's; a path that went stale is renewed by it.
 struct Path {
     std::uint16_t interface = 0;
-    std::uint16_t mtu = 0;         ///< IP packet bytes
+    std::uint16_t mtu = 0;         ///< IP packet bytes, as far as is known; renewed with the rest
     std::uint32_t neighbor = 0;
     std::uint32_t generation = 0;
     std::uint8_t local = 0;        ///< 1: the remote is one of our own addresses
@@ -25,6 +25,12 @@ struct Path {
     std::uint16_t tso_bytes = 0;   ///< payload the port segments by itself; 0: it does not
 };
 static_assert(sizeof(Path) == 16);
+
+/// The largest packets that reach a host, as one shard tells the others.
+struct PathMtu {
+    IpAddress remote;
+    std::uint16_t mtu = 0;  ///< IP packet bytes
+};
 
 /// What goes into the IP header.
 struct IpOptions {
@@ -59,6 +65,15 @@ public:
     virtual BeginResult begin(TxFrame& frame, Path& path, const IpAddress& local,
                               const IpAddress& remote, std::uint8_t protocol,
                               std::size_t l4_bytes, IpOptions options, Instant now) = 0;
+
+    /// The largest packets that the path's interface takes, whatever is known of the way behind.
+    virtual std::uint16_t link_mtu(const Path& path) const = 0;
+
+    /// What a transport found out by itself (RFC 4821): packets of `mtu` bytes reach `remote`, and
+    /// larger ones may, or do not.
+    enum class Larger : std::uint8_t { May, Vanish };
+    virtual void found_path_mtu(const IpAddress& remote, std::uint16_t mtu, Larger larger,
+                                Instant now) = 0;
 
     /// The connection made progress with this path: its neighbour is alive (RFC 4861 §7.3.1).
     virtual void confirm(const Path& path, Instant now) = 0;

@@ -169,6 +169,14 @@ void Stack::leave_group(const IpAddress& group, std::uint16_t interface, Instant
     state_->network.leave(group, interface, now);
 }
 
+std::size_t Stack::take_path_mtus(std::span<PathMtu> news) {
+    return state_->network.take_path_mtus(news);
+}
+
+void Stack::learn_path_mtu(const PathMtu& path, Instant now) {
+    state_->network.learn_path_mtu(path, now);
+}
+
 bool Stack::connection_info(SessionIndex session, shm::ConnectionId connection,
                             shm::ConnectionInfo& info) const {
     return state_->tcp.connection_info(session, connection, info);

@@ -22,6 +22,7 @@
 #include "shm/tables.hpp"
 #include "stack/config.hpp"
 #include "stack/frame.hpp"
+#include "stack/lower.hpp"
 #include "stack/session.hpp"
 #include "stack/tcp/fast_open_cookie.hpp"
 #include "stack/udp/engine.hpp"
@@ -104,6 +105,11 @@ public:
     Result<std::uint16_t, int> join_group(const IpAddress& group, std::uint16_t interface,
                                           Instant now);
     void leave_group(const IpAddress& group, std::uint16_t interface, Instant now);
+
+    /// What this stack learnt of paths' MTUs since the last call, and what another one did: they
+    /// all send to the same hosts, and a router tells only one.
+    std::size_t take_path_mtus(std::span<PathMtu> news);
+    void learn_path_mtu(const PathMtu& path, Instant now);
 
     /// A snapshot, or false if the connection is not this session's.
     bool connection_info(SessionIndex session, shm::ConnectionId connection,

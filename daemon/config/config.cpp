@@ -191,6 +191,11 @@ auto fast_open() {
         {{"off", Off}, {"client", Client}, {"server", Server}, {"both", Both}});
 }
 
+auto mtu_probing() {
+    using enum MtuProbing;
+    return one_of<MtuProbing>({{"off", Off}, {"black_hole", BlackHole}, {"always", Always}});
+}
+
 void read_interface(YamlSection item, Config& config) {
     InterfaceConfig interface;
     const auto& others = config.interfaces;
@@ -281,6 +286,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("congestion", tcp.congestion, congestion());
     item.optional("ecn", tcp.ecn, ecn());
     item.optional("fast_open", tcp.fast_open, fast_open());
+    item.optional("mtu_probing", tcp.mtu_probing, mtu_probing());
     item.optional("resets_per_second", tcp.resets_per_second, integer(1u, 10'000'000u));
     item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);

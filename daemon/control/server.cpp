@@ -261,6 +261,10 @@ void Server::take_reports() {
                 share(*news, reports[i].shard);
                 continue;
             }
+            if (const auto* learnt = std::get_if<PathMtuLearnt>(&reports[i].what)) {
+                spread(*learnt, reports[i].shard);
+                continue;
+            }
             const auto* broken = std::get_if<ClientViolation>(&reports[i].what);
             if (broken == nullptr) {
                 pending_.answered(reports[i]);
@@ -280,6 +284,12 @@ void Server::take_reports() {
 void Server::share(const CookieLearnt& news, std::uint32_t from) {
     for (std::uint32_t shard = 0; shard < plane_.shard_count(); ++shard)
         if (shard != from) plane_.post(shard, {.tag = 0, .what = LearnCookie{news.learnt}});
+}
+
+/// A router tells one shard what all that send to the host need to know.
+void Server::spread(const PathMtuLearnt& learnt, std::uint32_t from) {
+    for (std::uint32_t shard = 0; shard < plane_.shard_count(); ++shard)
+        if (shard != from) plane_.post(shard, {.tag = 0, .what = LearnPathMtu{learnt.path}});
 }
 
 void Server::tick() {

@@ -59,6 +59,7 @@ private:
     void take_signals();
     void take_reports();
     void share(const CookieLearnt& news, std::uint32_t from);
+    void spread(const PathMtuLearnt& learnt, std::uint32_t from);
     void tick();
     void watch_shards();
 

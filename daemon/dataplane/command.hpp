@@ -3,7 +3,7 @@
 // What the control thread and a shard tell each other: small values on two SPSC rings, one in
 // each direction. Commands are carried out in order, and each is answered by exactly one report
 // with the same tag, except where its comment says otherwise. A shard also reports what it finds
-// by itself: a client that broke the ring protocol, a cookie of a peer's.
+// by itself: a client that broke the ring protocol, a cookie of a peer's, the MTU of a path.
 //
 // Memory and descriptors that a command names belong to the control thread, and stay mapped and
 // open until the report that says the shard let go of them.
@@ -14,6 +14,7 @@
 #include "shm/doorbell.hpp"
 #include "shm/spsc_ring.hpp"
 #include "shm/tables.hpp"
+#include "stack/lower.hpp"
 #include "stack/session.hpp"
 #include "stack/tcp/fast_open_cookie.hpp"
 #include "stack/udp/engine.hpp"
@@ -122,6 +123,11 @@ struct LearnCookie {
     tcp::LearntCookie learnt;
 };
 
+/// Another shard learnt it. Not answered.
+struct LearnPathMtu {
+    PathMtu path;
+};
+
 /// Answered by ConnectionSnapshot.
 struct QueryConnection {
     SessionIndex session{};
@@ -132,7 +138,8 @@ struct Command {
     std::uint64_t tag = 0;  ///< comes back in the report
     std::variant<AttachSession, DetachSession, AttachChannel, DetachChannel, Listen, ShareListener,
                  LeaveListener, Unlisten, OpenDatagram, ConnectDatagram, CloseDatagram, JoinGroup,
-                 LeaveGroup, LearnCookie, QueryConnection, PausePort, ResumePort, LinkUp>
+                 LeaveGroup, LearnCookie, LearnPathMtu, QueryConnection, PausePort, ResumePort,
+                 LinkUp>
         what;
 };
 static_assert(std::is_trivially_copyable_v<Command>);
@@ -175,11 +182,16 @@ struct CookieLearnt {
     tcp::LearntCookie learnt;
 };
 
+/// The shard learnt the MTU of a path; the others are to know it. Not an answer: its tag is 0.
+struct PathMtuLearnt {
+    PathMtu path;
+};
+
 struct Report {
     std::uint32_t shard = 0;
     std::uint64_t tag = 0;
     std::variant<Done, SessionGone, ConnectionSnapshot, DatagramConnected, GroupJoined,
-                 ClientViolation, CookieLearnt> what;
+                 ClientViolation, CookieLearnt, PathMtuLearnt> what;
 };
 static_assert(std::is_trivially_copyable_v<Report>);
 

@@ -205,6 +205,9 @@ void Shard::carry_out(const Command& command) {
                 stack_.leave_group(what.group, what.interface, now_);
             } else if constexpr (std::is_same_v<What, LearnCookie>) {
                 stack_.learn_cookie(what.learnt, now_);
+            } else if constexpr (std::is_same_v<What, LearnPathMtu>) {
+                stack_.learn_path_mtu(what.path, now_);
+                answer_now = false;
             } else {
                 static_assert(std::is_same_v<What, QueryConnection>);
                 ConnectionSnapshot snapshot;
@@ -295,6 +298,15 @@ void Shard::share_cookies() {
     while (unsent_reports_.size() < unsent_reports_.capacity() &&
            stack_.take_learnt_cookie(news.learnt))
         report({.shard = setup_.index, .tag = 0, .what = news});
+}
+
+/// While control is behind, the news wait in the stack, which bounds them.
+void Shard::report_path_mtus() {
+    if (!unsent_reports_.empty()) return;
+    std::array<PathMtu, 8> news;
+    const std::size_t count = stack_.take_path_mtus(news);
+    for (std::size_t i = 0; i < count; ++i)
+        report({.shard = setup_.index, .tag = 0, .what = PathMtuLearnt{news[i]}});
 }
 
 void Shard::report(const Report& report) {

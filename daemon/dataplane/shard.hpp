@@ -119,6 +119,7 @@ private:
     void report(const Report& report);
     void flush_reports();
     void share_cookies();
+    void report_path_mtus();
     void accuse(Lane& lane, Violation violation, bool corrupt_ring);
 
     bool receive();

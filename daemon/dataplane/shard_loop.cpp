@@ -77,6 +77,7 @@ bool Shard::turn() {
     if (!leaving_.empty()) busy |= see_off_sessions();
     if (!others_.empty()) {
         share_cookies();
+        report_path_mtus();
         ring_others();
     }
     return busy;

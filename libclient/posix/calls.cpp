@@ -92,6 +92,12 @@ int get_status(Socket& socket, int level, int name, void* value, socklen_t* leng
         if (name == TCP_CONGESTION) return get_congestion(socket, value, length);
         if (name == TCP_MAXSEG) return get_max_segment(socket, value, length);
     }
+    const bool wants_mtu = (level == IPPROTO_IP && name == IP_MTU) ||
+                           (level == IPPROTO_IPV6 && name == IPV6_MTU);
+    if (wants_mtu) {
+        if (chiru == nullptr || socket.phase() != Phase::Live) return -ENOTCONN;
+        return get_path_mtu(socket, value, length);
+    }
     int status = 0;
     if (level != SOL_SOCKET) return socket.options().get(level, name, value, length);
     switch (name) {

@@ -71,6 +71,11 @@ constexpr Row kRows[] = {
     // The kernel takes every number, as an unsigned one.
     number(R::UnsentLowWater, IPPROTO_TCP, TCP_NOTSENT_LOWAT, C::UnsentLowWater, 0, INT_MIN,
            INT_MAX),
+    // TCP always looks for the path's MTU and never sends without DF: other wishes are refused.
+    number(R::MtuDiscover, IPPROTO_IP, IP_MTU_DISCOVER, kKept, IP_PMTUDISC_WANT,
+           IP_PMTUDISC_WANT, IP_PMTUDISC_DO),
+    number(R::MtuDiscoverV6, IPPROTO_IPV6, IPV6_MTU_DISCOVER, kKept, IPV6_PMTUDISC_WANT,
+           IPV6_PMTUDISC_WANT, IPV6_PMTUDISC_DO),
 };
 static_assert(std::size(kRows) == static_cast<std::size_t>(OptionRow::Count));
 

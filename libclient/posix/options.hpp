@@ -52,6 +52,8 @@ enum class OptionRow : std::uint8_t {
     FastOpen,
     FastOpenConnect,
     UnsentLowWater,
+    MtuDiscover,
+    MtuDiscoverV6,
     Count,
 };
 

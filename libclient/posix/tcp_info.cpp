@@ -48,6 +48,12 @@ std::uint8_t linux_options(std::uint8_t negotiated, std::uint8_t fast_open) {
 
 std::uint32_t low(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
 
+/// What a full segment makes of an IP packet.
+std::uint32_t packet_bytes(const shm::ConnectionInfo& info) {
+    const bool stamps = (info.negotiated & shm::kNegotiatedTimestamps) != 0;
+    return info.mss + (info.remote_address.is_v4() ? 40u : 60u) + (stamps ? 12u : 0u);
+}
+
 tcp_info told_of(const shm::ConnectionInfo& info) {
     const std::uint32_t mss = info.mss == 0 ? 1 : info.mss;
     tcp_info told{};
@@ -62,6 +68,7 @@ tcp_info told_of(const shm::ConnectionInfo& info) {
     told.tcpi_rcv_wscale = info.rcv_shift & 15;
     told.tcpi_rto = info.rto_us;
     told.tcpi_snd_mss = info.mss;
+    told.tcpi_pmtu = packet_bytes(info);
     told.tcpi_rcv_mss = info.mss;
     told.tcpi_unacked = (info.snd_nxt - info.snd_una + mss - 1) / mss;
     told.tcpi_rtt = info.srtt_us;
@@ -109,6 +116,13 @@ int get_congestion(Socket& socket, void* value, socklen_t* length) {
     const auto info = socket.channel().info(*socket.chiru());
     if (!info) return socket.options().get(IPPROTO_TCP, TCP_CONGESTION, value, length);
     return store_congestion(info->congestion, value, length);
+}
+
+int get_path_mtu(Socket& socket, void* value, socklen_t* length) {
+    const auto info = socket.channel().info(*socket.chiru());
+    if (!info) return -ENOTCONN;
+    const auto mtu = static_cast<int>(packet_bytes(*info));
+    return store_option(&mtu, sizeof mtu, value, length);
 }
 
 int get_max_segment(Socket& socket, void* value, socklen_t* length) {

@@ -12,6 +12,7 @@ namespace chiru::posix {
 /// All: 0 or a negative errno value, as getsockopt().
 int get_tcp_info(Socket& socket, void* value, socklen_t* length);
 int get_congestion(Socket& socket, void* value, socklen_t* length);
+int get_path_mtu(Socket& socket, void* value, socklen_t* length);
 int get_max_segment(Socket& socket, void* value, socklen_t* length);
 
 }  // namespace chiru::posix

@@ -254,7 +254,7 @@ Network::Fate Network::receive_error_v4(const Packet& packet, Instant now) {
         header->header_bytes() > quote.size() || header->fragment_offset() != 0)
         return {Counter::InIcmpIgnored};
     std::uint32_t mtu = icmp->word1;
-    if (mtu == 0) mtu = plateau_below(header->total_length);
+    if (mtu == 0) mtu = plateau_below(header->total_length);  // RFC 1191 §5: an old router
     tcp::IcmpError error;
     error.kind = *kind;
     error.mtu = std::max<std::uint32_t>(mtu, kMinMtuV4);
@@ -270,9 +270,11 @@ Network::Fate Network::receive_error_v6(const Packet& packet, Instant now) {
     const auto header = read_header<wire::Ipv6Header>(quote);
     const auto kind = kind_v6(*icmp);
     if (!kind || !header) return {Counter::InIcmpIgnored};
+    // RFC 8201 §4: no link has less, so no honest router says so.
+    if (*kind == Kind::PacketTooBig && icmp->word < kMinMtuV6) return {Counter::InIcmpIgnored};
     tcp::IcmpError error;
     error.kind = *kind;
-    error.mtu = std::max<std::uint32_t>(icmp->word, kMinMtuV6);
+    error.mtu = icmp->word;
     error.local.address = header->source;
     error.remote.address = header->destination;
     return receive_error(packet.source, header->next_header,
@@ -300,14 +302,8 @@ Network::Fate Network::receive_error(const IpAddress&, std::uint8_t protocol,
     if (protocol == static_cast<std::uint8_t>(wire::Protocol::Udp))
         return receive_udp_error(error, now);
     if (!tcp_->icmp_error(error, now)) return {Counter::InIcmpIgnored};
-    if (error.kind == Kind::PacketTooBig) learn_path_mtu(error, now);
+    if (error.kind == Kind::PacketTooBig) told_path_mtu(error, now);
     return {Counter::InAccepted};
-}
-
-void Network::learn_path_mtu(const tcp::IcmpError& error, Instant now) {
-    path_mtus_.learn(error.remote.address,
-                     static_cast<std::uint16_t>(std::min<std::uint32_t>(error.mtu, 65'535)), now);
-    ++path_mtus_seen_;
 }
 
 }  // namespace chiru::ip

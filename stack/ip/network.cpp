@@ -33,6 +33,7 @@ Network::Network(const StackConfig& config, std::span<std::byte> tables, std::by
                  shm::ShardTables& published, ArenaView rx_arena, BufferPool& pool,
                  shm::CounterBlock& counters, Instant now)
     : shard_(config.shard),
+      shard_count_(config.shard_count),
       flow_map_(config.flow_map),
       rx_arena_(rx_arena),
       counters_(counters),
@@ -54,6 +55,10 @@ Network::Network(const StackConfig& config, std::span<std::byte> tables, std::by
     published.neighbors = {
         static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(records.data()) - region),
         sizeof(Neighbor), static_cast<std::uint32_t>(records.size())};
+    const std::span<const PathMtuEntry> paths = path_mtus_.records();
+    published.path_mtus = {
+        static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(paths.data()) - region),
+        sizeof(PathMtuEntry), static_cast<std::uint32_t>(paths.size())};
     follow_changes();
 }
 
@@ -74,6 +79,11 @@ void Network::advance(Instant now) {
     neighbors_.advance(now);
     expire_fragments(now);
     advance_groups(now);
+    if (const std::size_t expired = path_mtus_.expire(now); expired != 0) {
+        counters_.add(Counter::IpPathMtusExpired, expired);
+        ++path_mtus_seen_;
+    }
+    renew_narrowed_paths();
     slots_.flush();
     follow_changes();
 }

@@ -8,6 +8,7 @@
 //   whole.cpp      what becomes of a datagram that was put together from fragments
 //   arp.cpp  discovery.cpp  routers.cpp   who has which address; routers and their prefixes
 //   icmp.cpp       echo, errors in both directions
+//   path_mtu.cpp   the largest packets that reach a host
 //   udp.cpp        datagrams checked, and their sockets' errors
 //   groups.cpp     multicast groups, and what routers are told of them
 //   output.cpp     class Lower: routes, headers, fragments
@@ -91,6 +92,16 @@ public:
                       std::uint8_t protocol, std::size_t l4_bytes, IpOptions options,
                       Instant now) override;
     void confirm(const Path& path, Instant now) override;
+    std::uint16_t link_mtu(const Path& path) const override {
+        return interfaces_[path.interface].info.mtu;
+    }
+    void found_path_mtu(const IpAddress& remote, std::uint16_t mtu, Larger larger,
+                        Instant now) override;
+
+    /// What this shard learnt of paths' MTUs since the last call; for the others.
+    std::size_t take_path_mtus(std::span<PathMtu> news);
+    /// What another shard learnt.
+    void learn_path_mtu(const PathMtu& path, Instant now);
 
     Result<DatagramRoute, int> datagram_route(const IpAddress& remote, const IpAddress& local,
                                               std::uint16_t interface) override;
@@ -182,7 +193,6 @@ private:
     Fate echo(const Packet& packet, std::uint8_t reply_type, std::uint16_t checksum);
     Fate receive_error(const IpAddress& source, std::uint8_t protocol,
                        std::span<const std::byte> l4, tcp::IcmpError error, Instant now);
-    void learn_path_mtu(const tcp::IcmpError& error, Instant now);
     Fate receive_error_v4(const Packet& packet, Instant now);
     Fate receive_error_v6(const Packet& packet, Instant now);
     /// Sends an ICMP error about the packet if that is allowed; returns whether the packet's slot
@@ -190,6 +200,11 @@ private:
     bool send_error(const Packet& packet, std::uint8_t type, std::uint8_t code,
                     std::uint32_t word, Instant now);
     bool may_answer_with_error(const Packet& packet) const;
+
+    // path_mtu.cpp
+    void told_path_mtu(const tcp::IcmpError& error, Instant now);
+    void path_mtu_news(const IpAddress& remote, std::uint16_t mtu);
+    void renew_narrowed_paths();
 
     // udp.cpp
     Fate receive_udp(const Packet& packet, Instant now);
@@ -238,6 +253,7 @@ private:
     void forgotten(std::uint32_t neighbor) override;
 
     std::uint32_t shard_;
+    std::uint32_t shard_count_;
     FlowMap flow_map_;
     ArenaView rx_arena_;
     shm::CounterBlock& counters_;
@@ -256,7 +272,12 @@ private:
     Burst burst_;
     tcp::Engine* tcp_ = nullptr;
     udp::Engine* udp_ = nullptr;  ///< nullptr: nobody is bound to any UDP port
-    std::uint32_t path_mtus_seen_ = 0;  ///< counts what path_mtus_ learnt
+    std::uint32_t path_mtus_seen_ = 0;  ///< counts the changes of path_mtus_
+    std::uint32_t path_mtus_obeyed_ = 0;  ///< up to which of them paths are renewed
+    /// For the other shards. What finds no room they learn for themselves.
+    static constexpr std::size_t kPathNews = 64;
+    std::array<PathMtu, kPathNews> path_news_;
+    std::size_t path_news_count_ = 0;
     std::uint64_t delays_drawn_ = 0;
     std::uint32_t seen_version_ = 0;
     std::uint32_t next_id_;

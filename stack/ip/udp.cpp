@@ -118,7 +118,7 @@ Network::Fate Network::receive_udp_error(const tcp::IcmpError& error, Instant no
                                              .mtu = error.mtu,
                                              .tell = ours});
     if (!believed) return {Counter::InIcmpIgnored};
-    if (error.kind == tcp::IcmpError::Kind::PacketTooBig) learn_path_mtu(error, now);
+    if (error.kind == tcp::IcmpError::Kind::PacketTooBig) told_path_mtu(error, now);
     return {Counter::InAccepted};
 }
 

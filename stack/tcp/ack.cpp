@@ -34,6 +34,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
         land_acknowledged(c, seg, report);
         c.info.snd_una = seg.ack.raw();
         c.info.timeouts = 0;
+        if (c.extra != kNil) check_probe(c, a.now);
         reclaim(c, a.self);
         lower_.confirm(c.path, a.now);
     }

@@ -150,7 +150,7 @@ bool Machine::icmp_error(const IcmpError& error, Instant now) {
     const Seq seq(error.sequence);
     if (c.snd_una() > seq || seq >= c.snd_nxt()) return false;
 
-    if (error.kind == Kind::PacketTooBig) return packet_too_big(c, self, error.mtu);
+    if (error.kind == Kind::PacketTooBig) return packet_too_big(c, self, error.mtu, seq, now);
     const int code = error.kind == Kind::NetUnreachable ? ENETUNREACH
                      : error.kind == Kind::PortUnreachable ||
                              error.kind == Kind::ProtocolUnreachable
@@ -165,21 +165,6 @@ bool Machine::icmp_error(const IcmpError& error, Instant now) {
     } else {
         c.info.error = static_cast<std::uint16_t>(code);
     }
-    return true;
-}
-
-bool Machine::packet_too_big(Connection& c, Index self, std::uint32_t mtu) {
-    const std::uint32_t headers = c.info.remote_address.is_v4() ? 40 : 60;
-    const std::uint32_t least = c.info.remote_address.is_v4() ? 576 : 1280;
-    const std::uint32_t options = c.negotiated(shm::kNegotiatedTimestamps) ? 12 : 0;
-    const std::uint32_t usable = std::max(mtu, least) - headers - options;
-    if (usable >= c.info.mss) return false;
-    c.info.mss = usable;
-    c.path.mtu = static_cast<std::uint16_t>(std::max(mtu, least));
-    // What is in flight was too big and is gone. That is no sign of congestion (RFC 8201 §5.4).
-    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
-        if (send_.flights()[i].text_bytes() > usable) send_.mark_lost(c, i);
-    mark_output(c, self);
     return true;
 }
 

@@ -204,6 +204,15 @@ struct alignas(kCacheLine) Connection {
     void set_ecn(std::uint8_t flag) { info.ecn |= flag; }
     void clear_ecn(std::uint8_t flag) { info.ecn &= static_cast<std::uint8_t>(~flag); }
 
+    /// IP's and TCP's headers without options.
+    std::uint32_t fixed_header_bytes() const { return info.remote_address.is_v4() ? 40 : 60; }
+    /// The same, with the options of every segment.
+    std::uint32_t header_bytes() const {
+        return fixed_header_bytes() + (negotiated(shm::kNegotiatedTimestamps) ? 12u : 0u);
+    }
+    /// Of a full segment.
+    std::uint32_t packet_bytes() const { return info.mss + header_bytes(); }
+
     std::uint32_t outstanding_bytes() const { return info.snd_nxt - info.snd_una; }
     /// Queued and never sent.
     std::uint32_t unsent_bytes() const {

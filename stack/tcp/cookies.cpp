@@ -30,9 +30,8 @@ Counter Machine::answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& li
     }
     const auto route = lower_.route(tuple.remote, tuple.local);
     if (!route) return Counter::InNoConnectionRoom;
-    const std::uint32_t headers = tuple.remote.is_v4() ? 40 : 60;
     SynOptions options;
-    options.mss = limit_segment(route->path, tuple, listener.max_segment).mtu - headers;
+    options.mss = offered_mss(route->path, tuple.remote, listener.max_segment);
     if (seg.has_timestamps) {
         CookieOptions told;
         if (seg.has_shift) {
@@ -103,7 +102,7 @@ Counter Machine::cookie_arrives(Arrival& a, const Tuple& tuple, Listener& listen
     Connection& c = connections_[a.self];
     c.info.state = TcpState::SynReceived;
     c.set(kPassive);
-    begin_send_space(c, limit_segment(route->path, tuple, listener.max_segment), a.now);
+    begin_send_space(c, route->path, listener.max_segment, a.now);
     c.info.iss = c.info.snd_una = cookie.raw();
     c.info.snd_nxt = c.info.snd_end = c.info.iss + 1;
     negotiate(c, syn, a.now);

@@ -21,6 +21,7 @@ enum ExtraUse : std::uint8_t {
     kForWindow = 1,  ///< window.cpp: the receive window follows what the reader takes
     kForUnsent = 2,  ///< completions.cpp: the client hears what was sent (TCP_NOTSENT_LOWAT)
     kForEarly = 4,   ///< fast_open.cpp: it is open before its handshake is complete
+    kForMtu = 8,     ///< path_mtu.cpp: a search for the largest packets that arrive
     kForRest = 128,  ///< until the connection ends
     kForAll = 255,
 };
@@ -38,6 +39,19 @@ struct WindowGrowth {
     Instant look_at{};           ///< whether it still moves
 };
 
+/// A search for the largest packets that arrive (RFC 4821 §7.2). Sizes are of IP packets.
+struct MtuSearch {
+    std::uint16_t low = 0;    ///< these arrive, or are the least that we try
+    std::uint16_t high = 0;   ///< larger ones do not, or need not be tried
+    std::uint16_t probe = 0;  ///< what is in flight for it; 0: nothing
+    std::uint8_t lost = 0;    ///< probes of the size at hand that did not arrive
+    bool ask_high = false;    ///< `high` itself is the next to be tried
+    bool narrowed = false;    ///< some size proved too large
+    Seq first;                ///< the probe's text
+    Seq end;
+    Seq resume;               ///< the next probe waits until this is acknowledged
+};
+
 struct Extra {
     Index next_free = kNil;
     std::uint8_t uses = 0;  ///< ExtraUse bits
@@ -47,6 +61,7 @@ struct Extra {
     std::uint32_t unsent_low_water = 0;  ///< kForUnsent
     std::uint32_t launched_told = 0;     ///< bytes sent, as the client knows it
     std::uint32_t early_listener = 0;  ///< whose EarlyOpens counts it, if kFastOpenEarly
+    MtuSearch mtu;  ///< kForMtu
 };
 static_assert(std::is_trivially_copyable_v<Extra>);
 

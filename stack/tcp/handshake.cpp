@@ -26,11 +26,11 @@ constexpr Micros kHalfOpenPatience = std::chrono::milliseconds(2);
 /// A peer that announces less would make us send mostly headers.
 constexpr std::uint32_t kMinMss = 64;
 
-std::uint32_t header_bytes(const Connection& c) { return c.info.remote_address.is_v4() ? 40 : 60; }
-
 }  // namespace
 
-void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
+/// `max_segment` is TCP_MAXSEG, in either direction; 0: the path's.
+void Machine::begin_send_space(Connection& c, const Path& path, std::uint32_t max_segment,
+                               Instant now) {
     const Initials first = initials(config_.secret, tuple_of(c), now);
     c.path = path;
     c.info.interface = path.interface;
@@ -43,7 +43,9 @@ void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
     c.info.rcv_shift = shift_for(config_.tcp.receive_buffer_bytes);
     choose_receive_buffer(c, 0);
     c.info.rcv_wnd = std::min(kFirstWindow, c.info.rcv_buffer_bytes);
-    c.info.mss = path.mtu - header_bytes(c);
+    if (max_segment != 0)
+        c.info.peer_mss = static_cast<std::uint16_t>(std::clamp(max_segment, kMinMss, 65'535u));
+    c.info.mss = mss_for(c, path.mtu);
     choose_congestion(c, choice(path.interface).congestion);
 }
 
@@ -53,7 +55,8 @@ void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
     c.info.rcv_nxt = c.info.irs + 1;
     c.last_ack_sent = c.rcv_nxt();
     const std::uint32_t absent = c.info.remote_address.is_v4() ? 536 : 1220;  // RFC 9293 §3.7.1
-    const std::uint32_t peer_mss = std::max(seg.has_mss ? seg.mss : absent, kMinMss);
+    std::uint32_t peer_mss = std::max(seg.has_mss ? seg.mss : absent, kMinMss);
+    if (c.info.peer_mss != 0) peer_mss = std::min<std::uint32_t>(peer_mss, c.info.peer_mss);
     c.info.peer_mss = static_cast<std::uint16_t>(peer_mss);
     std::uint8_t agreed = 0;
     if (seg.has_timestamps) {
@@ -69,9 +72,7 @@ void Machine::negotiate(Connection& c, const Segment& seg, Instant now) {
     }
     c.info.negotiated = agreed;
     negotiate_ecn(c, seg);
-    const std::uint32_t options = seg.has_timestamps ? 12 : 0;
-    // The path may have been looked up anew since; what the client bounded stays bounded.
-    c.info.mss = std::min({peer_mss, c.path.mtu - header_bytes(c), c.info.mss}) - options;
+    c.info.mss = mss_for(c, c.path.mtu);
     c.info.cwnd_bytes = initial_window(c.info.mss);
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd;  // never scaled in a SYN
     c.info.snd_wl1 = seg.seq.raw();
@@ -102,7 +103,7 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
     Connection& c = connections_[self];
     c.info.state = TcpState::SynReceived;
     c.set(kPassive | kOweSyn);
-    begin_send_space(c, limit_segment(route->path, tuple, listener.max_segment), a.now);
+    begin_send_space(c, route->path, listener.max_segment, a.now);
     negotiate(c, seg, a.now);
     join_half_open(c, self, static_cast<Index>(&listener - listeners_.data()));
     mark_output(c, self);
@@ -146,14 +147,6 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
     seg.seq += 1;
     seg.flags = static_cast<std::uint8_t>(seg.flags & ~kSyn);
     return take_text(c, a).value_or(Counter::InAccepted);
-}
-
-/// As if the way were narrower: TCP_MAXSEG bounds what is offered and what is sent.
-Path Machine::limit_segment(Path path, const Tuple& tuple, std::uint32_t max_segment) {
-    const std::uint32_t headers = tuple.remote.is_v4() ? 40 : 60;
-    if (max_segment != 0 && max_segment + headers < path.mtu)
-        path.mtu = static_cast<std::uint16_t>(std::max(max_segment, kMinMss) + headers);
-    return path;
 }
 
 // TCP_DEFER_ACCEPT: an ACK that brings no text is not worth waking a server for. The handshake
@@ -201,6 +194,7 @@ void Machine::established(Connection& c, Index self, Instant now) {
     c.info.timeouts = 0;
     c.retransmit_at = kNever;
     c.clear(kOweSyn);
+    begin_small(c);
     lower_.confirm(c.path, now);
     arm_keep_alive(c, now);
     if (c.early()) arm_retransmit(c, now);

@@ -14,6 +14,7 @@
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
 //   fast_open.cpp    text in a SYN
+//   path_mtu.cpp     how large a segment may be
 //
 // Invariant: a block is free, or found by its tuple in the demux table, or Closed and waiting for
 // a device or for its client to hear the last word.
@@ -209,6 +210,12 @@ private:
         Index record = kNil;
         std::uint32_t offset = 0;
         std::uint32_t length = 0;
+        bool probe = false;  ///< one segment, though larger than the MSS
+    };
+    /// Text of a probe for the path's MTU; or wait, and send no other.
+    struct ProbeChoice {
+        std::uint32_t text = 0;
+        bool hold = false;
     };
 
     // machine.cpp
@@ -268,18 +275,17 @@ private:
     void reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
     void challenge_ack(Connection& c, Index self, Instant now);
     void answer_refused(Connection& c, const Arrival& a);
-    bool packet_too_big(Connection& c, Index self, std::uint32_t mtu);
 
     // handshake.cpp
     shm::Counter listen_arrives(Arrival& a, const Tuple& tuple, Listener& listener);
     shm::Counter syn_sent_arrives(Connection& c, Arrival& a);
     Verdict syn_received_ack(Connection& c, Arrival& a);
-    static Path limit_segment(Path path, const Tuple& tuple, std::uint32_t max_segment);
     bool deferred(const Connection& c, const Segment& seg, Instant now) const;
     void negotiate(Connection& c, const Segment& seg, Instant now);
     void established(Connection& c, Index self, Instant now);
     void measure_handshake(Connection& c, const Segment& seg, bool answered_first, Instant now);
-    void begin_send_space(Connection& c, const Path& path, Instant now);
+    void begin_send_space(Connection& c, const Path& path, std::uint32_t max_segment,
+                          Instant now);
     bool recycles(const Connection& c, const Segment& seg) const;
 
     // cookies.cpp
@@ -338,6 +344,27 @@ private:
     bool proven_spurious(Connection& c, const AckReport& report);
     void learn_patience(Connection& c);
     bool wait_as_others(Connection& c, Instant now);
+
+    // path_mtu.cpp
+    static std::uint32_t mss_for(const Connection& c, std::uint32_t mtu);
+    std::uint32_t offered_mss(const Path& path, const IpAddress& remote,
+                              std::uint32_t max_segment) const;
+    /// The connection's search for the path's MTU, or nullptr.
+    MtuSearch* mtu_search(const Connection& c);
+    void follow_path_mtu(Connection& c);
+    void lower_mtu(Connection& c, std::uint16_t mtu);
+    bool begin_search(Connection& c, std::uint16_t low, std::uint16_t high);
+    void end_search(Connection& c, Instant now);
+    void begin_small(Connection& c);
+    void suspect_black_hole(Connection& c);
+    ProbeChoice choose_probe(Connection& c, Instant now);
+    void probe_sent(Connection& c, Seq first, std::uint32_t text);
+    void check_probe(Connection& c, Instant now);
+    bool excuse_probe(Connection& c, Instant now);
+    void probe_lost(Connection& c, Instant now);
+    void forget_probe(Connection& c);
+    void probe_timed_out(Connection& c, Instant now);
+    bool packet_too_big(Connection& c, Index self, std::uint32_t mtu, Seq seq, Instant now);
 
     // congestion.cpp
     void choose_congestion(Connection& c, shm::CongestionAlgorithm algorithm);

@@ -153,7 +153,8 @@ Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& 
     std::uint8_t flags = kAck;
     if (f.text_bytes() > 0) flags |= kPsh;
     if (f.has(kFlightFin)) flags |= kFin;
-    const Outcome o = build(c, self, out, f.first, flags, {f.record, f.offset, f.text_bytes()});
+    const Payload payload{.record = f.record, .offset = f.offset, .length = f.text_bytes()};
+    const Outcome o = build(c, self, out, f.first, flags, payload);
     if (o != Outcome::Done) return o;
     if (f.has(kLost)) c.lost_bytes -= f.length;
     f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kRepeated);
@@ -212,7 +213,9 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     const bool fin_next = c.has(kFinQueued) && !c.has(kFinSent);
     if (c.unsent_bytes() == 0 && !fin_next) return Outcome::Done;
     if (c.outstanding_bytes() == 0) restart_after_idle(c, out.now);
-    const std::uint32_t length = next_length(c, out.now);
+    const ProbeChoice probe = c.extra == kNil ? ProbeChoice{} : choose_probe(c, out.now);
+    if (probe.hold) return Outcome::Done;
+    const std::uint32_t length = probe.text != 0 ? probe.text : next_length(c, out.now);
     const bool fin = fin_next && length == c.unsent_bytes() &&
                      (length > 0 || c.info.snd_wnd > c.outstanding_bytes() || c.has(kOverride));
     if (length == 0 && !fin) {
@@ -225,8 +228,8 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         return Outcome::Waiting;
     }
 
-    Payload payload{c.send_cursor, c.send_cursor_offset, length};
-    payload.length = fit_slices(payload, c.info.mss);
+    Payload payload{c.send_cursor, c.send_cursor_offset, length, probe.text != 0};
+    payload.length = fit_slices(payload, std::max(c.info.mss, probe.text));
     const bool all = payload.length == c.unsent_bytes();
     std::uint8_t flags = kAck;
     if (all && payload.length > 0) flags |= kPsh;
@@ -239,7 +242,8 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         c.delivery.round = {c.info.snd_nxt, c.info.snd_nxt + payload.length, low_us(out.now) | 1};
     send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
     if (with_fin) c.set(kFinSent);
-    if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
+    if (probe.text != 0) probe_sent(c, c.snd_nxt() - payload.length, payload.length);
+    else if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
     c.clear(kOverride);
     c.info.tx_bytes += payload.length;
     tell_launched(c, self);
@@ -298,7 +302,6 @@ Machine::Outcome Machine::emit_ack(Connection& c, Index self, Sink& out, Seq seq
 static SynOptions syn_options(const Connection& c, bool answer, std::uint32_t stamp) {
     const auto takes = [&](shm::NegotiatedOption o) { return !answer || c.negotiated(o); };
     SynOptions o;
-    o.mss = c.path.mtu - (c.info.remote_address.is_v4() ? 40u : 60u);
     if (takes(shm::kNegotiatedWindowScale)) o.shift = c.info.rcv_shift;
     o.sack = takes(shm::kNegotiatedSack);
     o.timestamps = takes(shm::kNegotiatedTimestamps);
@@ -340,10 +343,11 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
         const bool answer = (flags & kAck) != 0;
         SynOptions offer = syn_options(c, answer, stamp);
         const bool pending = c.has(kPassive) && !c.early();  // else its listener may be gone
-        const std::uint32_t bound = !answer ? c.info.mss
+        // Of an active open nothing but the client's bound is known yet.
+        const std::uint32_t bound = !answer ? c.info.peer_mss
                                     : pending ? listeners_[c.listener].max_segment
                                               : 0;
-        if (bound != 0) offer.mss = std::min(offer.mss, bound);
+        offer.mss = offered_mss(c.path, c.info.remote_address, bound);
         offer.fast_open = fast_open_option(c, out.now);
         write_syn_options(writer, offer);
     } else {
@@ -362,11 +366,17 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     // Neither what is sent again nor what carries no text may be marked (RFC 3168 §6.1.4, §6.1.5).
     const bool new_text = payload.length > 0 && seq == c.snd_nxt();
     if (ecn && new_text) ip.tos |= wire::kEcnCapable;
+    const std::uint16_t mtu_before = c.path.mtu;
     const BeginResult begun = lower_.begin(frame, c.path, c.info.local_address,
                                            c.info.remote_address, kProtocolTcp, l4_bytes, ip,
                                            out.now);
+    if (c.path.mtu != mtu_before && synchronized(c.info.state)) {
+        const std::uint32_t mss_before = c.info.mss;
+        follow_path_mtu(c);
+        if (c.info.mss < mss_before && payload.length > c.info.mss) return Outcome::More;  // anew
+    }
     if (begun != BeginResult::Ready) return undeliverable(c, self, begun, out.now);
-    if (payload.length > c.info.mss) {  // begin() has written the flags
+    if (payload.length > c.info.mss && !payload.probe) {  // begin() has written the flags
         frame.flags |= kTxSegment;
         frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
     }

@@ -116,6 +116,7 @@ void Machine::recover(Connection& c, const AckReport& report, bool duplicate, co
 /// Losses were found before the timer had to. One reduction a round trip is enough: when marks
 /// have told of the congestion already, the losses are only repaired (RFC 3168 §6.1.2).
 void Machine::recover_fast(Connection& c, const AckReport& report) {
+    if (excuse_probe(c, report.now)) return;
     if (c.recovery() == RecoveryState::Open) {
         enter_recovery(c, RecoveryState::Fast,
                        {.now = report.now, .in_flight_bytes = flight_before(c, report)},
@@ -135,6 +136,7 @@ void Machine::enter_recovery(Connection& c, RecoveryState state, const LossRepor
         c.undo_cwnd = c.info.cwnd_bytes;
         c.undo_stamp = timestamp(c, report.now);
     }
+    forget_probe(c);
     c.enter(state);
     c.recover = c.snd_nxt();
     c.clear(kTailProbed);

@@ -137,6 +137,8 @@ void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
         reset(c, self, c.info.error != 0 ? c.info.error : ETIMEDOUT);
         return;
     }
+    probe_timed_out(c, now);
+    suspect_black_hole(c);
     // A peer may take back what it told by SACK (RFC 2018 §8): one that does not acknowledge the
     // first hole's successor has.
     if (send_.flights()[c.flight_head].has(kSacked)) send_.forget_sack(c);

@@ -133,7 +133,7 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     Connection& c = connections_[self];
     c.info.state = TcpState::SynSent;
     c.info.user = s.user;
-    begin_send_space(c, limit_segment(route->path, tuple, s.max_segment), now);
+    begin_send_space(c, route->path, s.max_segment, now);
     if (const std::uint32_t wish = s.connect.options >> shm::kConnectCongestionShift;
         wish > 0 && wish <= shm::kCongestionAlgorithms)
         choose_congestion(c, static_cast<shm::CongestionAlgorithm>(wish - 1));
@@ -367,7 +367,10 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             return Violation::None;
         case ConnectionOption::MaxSegment:
             if (value < 64) return Violation::BadOption;
-            c.info.mss = static_cast<std::uint32_t>(std::min<std::uint64_t>(c.info.mss, value));
+            // It may be narrowed only: what was offered to the peer stands.
+            c.info.peer_mss = static_cast<std::uint16_t>(
+                std::min<std::uint64_t>(c.info.peer_mss == 0 ? 0xffffu : c.info.peer_mss, value));
+            c.info.mss = mss_for(c, c.packet_bytes());
             return Violation::None;
         case ConnectionOption::TypeOfService:
             if (value > 255) return Violation::BadOption;

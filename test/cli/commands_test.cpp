@@ -36,6 +36,7 @@ TEST_CASE("every command prints what its golden file says", "[cli]") {
         check_golden("ports" + end, show_ports(view, form));
         check_golden("routes" + end, show_routes(view, form));
         check_golden("neigh" + end, show_neighbors(view, form));
+        check_golden("paths" + end, show_paths(view, form));
         check_golden("clients" + end, show_clients(view, {true, Digits::Rounded}, form));
         check_golden("topology" + end, show_topology(view, Drawing::Boxes, form));
         check_golden("conns" + end, *show_conns(view, {}, form));
@@ -62,6 +63,7 @@ TEST_CASE("a daemon with nothing in it has something to say for every command", 
         CHECK_FALSE(show_ports(view, form).empty());
         CHECK_FALSE(show_routes(view, form).empty());
         CHECK_FALSE(show_neighbors(view, form).empty());
+        CHECK_FALSE(show_paths(view, form).empty());
         CHECK_FALSE(show_clients(view, {}, form).empty());
         CHECK_FALSE(show_topology(view, Drawing::Boxes, form).empty());
         CHECK_FALSE(show_conns(view, {}, form)->empty());

@@ -13,7 +13,9 @@ constexpr std::size_t kListeners = 4;
 constexpr std::size_t kNeighbors = 8;
 constexpr std::size_t kListenersAt = kHeaderBytes + Machine::kConnections * Machine::kStride;
 constexpr std::size_t kNeighborsAt = kListenersAt + kListeners * sizeof(shm::ListenerInfo);
-constexpr std::size_t kBytes = kNeighborsAt + kNeighbors * sizeof(shm::NeighborInfo);
+constexpr std::size_t kPaths = 4;
+constexpr std::size_t kPathsAt = kNeighborsAt + kNeighbors * sizeof(shm::NeighborInfo);
+constexpr std::size_t kBytes = kPathsAt + kPaths * sizeof(shm::PathMtuInfo);
 
 IpAddress ip(const char* text) {
     return *IpAddress::parse(text);
@@ -30,6 +32,7 @@ Machine::Machine() : directory_(std::make_unique<shm::Directory>()) {
         header->connections = {kHeaderBytes, kStride, kConnections};
         header->listeners = {kListenersAt, sizeof(shm::ListenerInfo), kListeners};
         header->neighbors = {kNeighborsAt, sizeof(shm::NeighborInfo), kNeighbors};
+        header->path_mtus = {kPathsAt, sizeof(shm::PathMtuInfo), kPaths};
         for (std::size_t i = 0; i < kConnections; ++i)
             new (&connection(shard, i)) shm::ConnectionInfo;
         for (std::size_t i = 0; i < kListeners; ++i) new (&listener(shard, i)) shm::ListenerInfo;
@@ -38,6 +41,7 @@ Machine::Machine() : directory_(std::make_unique<shm::Directory>()) {
     make_directory();
     make_sessions();
     make_connections();
+    make_paths();
 }
 
 shm::ShardTables& Machine::tables(std::size_t shard) {
@@ -172,6 +176,20 @@ void Machine::make_sessions() {
     directory_->session_counters[1][0].tx_bytes.set(3'000'000);
     directory_->session_counters[0][0].rx_slots_held.set(4);
     directory_->session_counters[0][0].opened.set(12);
+}
+
+void Machine::make_paths() {
+    using Origin = shm::PathMtuOrigin;
+    const auto put = [&](std::size_t shard, std::size_t index, const char* remote,
+                         std::uint16_t mtu, Origin origin, std::int64_t left_us) {
+        auto* base = reinterpret_cast<std::byte*>(tables_[shard].data());
+        new (base + kPathsAt + index * sizeof(shm::PathMtuInfo)) shm::PathMtuInfo{
+            .remote = ip(remote), .mtu = mtu, .origin = origin, .until_us = kNowUs + left_us};
+    };
+    put(0, 2, "198.51.100.7", 1400, Origin::Shared, 590'000'000);
+    put(1, 2, "198.51.100.7", 1400, Origin::Told, 590'000'000);
+    put(0, 1, "2001:db8::7", 1280, Origin::Found, 30'000'000);
+    put(1, 3, "198.51.100.9", 1006, Origin::Told, -1);  // believed no longer
 }
 
 void Machine::make_connections() {

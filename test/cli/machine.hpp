@@ -40,6 +40,7 @@ private:
     void make_directory();
     void make_sessions();
     void make_connections();
+    void make_paths();
 
     std::unique_ptr<shm::Directory> directory_;
     std::vector<std::vector<Line>> tables_;

@@ -118,10 +118,14 @@ Segment segment_of(std::string_view text) {
 }
 
 IcmpError icmp_of(const std::vector<std::string>& words) {
-    if (words.size() < 2) throw Wrong("icmp wants: what sequence [mtu n]");
-    IcmpError error{words[0], number(words[1]), 0};
-    if (words.size() == 4 && words[2] == "mtu") error.mtu = number(words[3]);
-    else if (words.size() != 2) throw Wrong("icmp wants: what sequence [mtu n]");
+    if (words.size() < 2 || words.size() % 2 != 0)
+        throw Wrong("icmp wants: what sequence [mtu n] [length n]");
+    IcmpError error{words[0], number(words[1]), 0, 0};
+    for (std::size_t i = 2; i < words.size(); i += 2) {
+        if (words[i] == "mtu") error.mtu = number(words[i + 1]);
+        else if (words[i] == "length") error.length = number(words[i + 1]);
+        else throw Wrong("icmp wants: what sequence [mtu n] [length n]");
+    }
     return error;
 }
 

@@ -46,6 +46,7 @@ struct IcmpError {
     std::string what;  ///< "port_unreachable", "too_big", ...
     std::uint32_t first = 0;
     std::uint32_t mtu = 0;
+    std::uint32_t length = 0;  ///< of the packet it is about, as its quote tells; 0: the quote's
 };
 
 enum class Action : std::uint8_t {

@@ -280,8 +280,13 @@ Frame frame_of(const IcmpError& error, const Ends& ends, const Flow& flow) {
     header.sequence = flow.stack_isn.value_or(0) + error.first;
     header.data_offset = 5 << 4;
     header.flags = wire::kAck;
-    const Frame quoted =
+    Frame quoted =
         ip_packet(ends.stack, ends.peer, wire::Protocol::Tcp, test::as_bytes(header));
+    if (error.length != 0 && ends.stack.is_v4()) {
+        const be16 length = static_cast<std::uint16_t>(error.length);
+        std::memcpy(quoted.data() + offsetof(wire::Ipv4Header, total_length), &length,
+                    sizeof length);
+    }
     if (ends.stack.is_v4()) {
         wire::Icmpv4Header icmp{.type = code->type4, .code = code->code4};
         icmp.word1 = static_cast<std::uint16_t>(error.mtu);

@@ -43,6 +43,12 @@ constexpr auto kEcnPolicies = std::to_array<std::pair<std::string_view, EcnPolic
     {"on", EcnPolicy::On},
 });
 
+constexpr auto kProbing = std::to_array<std::pair<std::string_view, MtuProbing>>({
+    {"off", MtuProbing::Off},
+    {"black_hole", MtuProbing::BlackHole},
+    {"always", MtuProbing::Always},
+});
+
 constexpr auto kSwitch =
     std::to_array<std::pair<std::string_view, bool>>({{"off", false}, {"on", true}});
 
@@ -85,6 +91,7 @@ TcpConfig laboratory() {
     TcpConfig config;
     config.min_rto = std::chrono::milliseconds(200);
     config.delayed_ack = std::chrono::milliseconds(40);
+    config.mtu_probing = MtuProbing::Off;
     return config;
 }
 
@@ -103,6 +110,7 @@ void apply(const Setting& setting, TcpConfig& config) {
     }
     const auto& [name, value] = setting;
     const bool known = (name == "congestion" && choose(kControllers, value, config.congestion)) ||
+                       (name == "mtu_probing" && choose(kProbing, value, config.mtu_probing)) ||
                        (name == "ecn" && choose(kEcnPolicies, value, config.ecn)) ||
                        (name == "syn_cookies" && choose(kSwitch, value, config.syn_cookies)) ||
                        (name == "fast_open" && choose(kFastOpen, value, config.fast_open));

@@ -12,7 +12,8 @@
 namespace chiru::script {
 
 /// What every target is set to, so that one script fits all: where chiru's defaults suit data
-/// centres, scripts go by what is customary (RTO floor 200 ms, delayed ACK 40 ms).
+/// centres, scripts go by what is customary (RTO floor 200 ms, delayed ACK 40 ms, no
+/// probing for path MTUs).
 TcpConfig laboratory();
 
 /// A `set` line. Throws std::runtime_error for an unknown name or a bad value.

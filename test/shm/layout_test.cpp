@@ -125,6 +125,7 @@ void describe_tables(std::ostream& out) {
     FIELD(ShardTables, connections);
     FIELD(ShardTables, listeners);
     FIELD(ShardTables, neighbors);
+    FIELD(ShardTables, path_mtus);
     FIELD(ShardTables, connections_high);
     FIELD(ShardTables, now_us);
     SIZE(ConnectionInfo);
@@ -145,6 +146,9 @@ void describe_tables(std::ostream& out) {
     SIZE(NeighborInfo);
     FIELD(NeighborInfo, state);
     FIELD(NeighborInfo, updated_us);
+    SIZE(PathMtuInfo);
+    FIELD(PathMtuInfo, mtu);
+    FIELD(PathMtuInfo, until_us);
 }
 
 }  // namespace

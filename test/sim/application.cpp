@@ -139,7 +139,7 @@ void Application::ended(Socket& socket, std::uint16_t error, Instant now) {
                      std::to_string(error));
     }
     for (const shm::Slice& slice : socket.kept)
-        submit(Host::release_of(slice), socket.shard, now);
+        submit(host_.give_back(slice), socket.shard, now);
     free_rings_.push_back(socket.ring_base);
 }
 
@@ -205,7 +205,7 @@ void Application::read_some(Socket& socket, Instant now) {
     if (now < socket.stalled_until) return;
     const std::size_t keep = socket.plan.slow_reader && random_() % 8 != 0 ? 12 : 0;
     while (socket.kept.size() > keep) {
-        submit(Host::release_of(socket.kept.front()), socket.shard, now);
+        submit(host_.give_back(socket.kept.front()), socket.shard, now);
         socket.kept.pop_front();
     }
 }

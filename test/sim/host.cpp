@@ -91,10 +91,11 @@ void finish(std::vector<std::byte>& bytes, const TxFrame& f) {
 
 Host::Host(const HostOptions& options)
     : options_(options),
-      rx_arena_(options.rx_slots * kSlotBytes),
+      slot_bytes_(options.mtu > 1500 ? 16'384 : 2'048),
+      rx_arena_(options.rx_slots * slot_bytes_),
       tx_arena_(options.tx_arena_bytes),
       private_arena_(options.isolated
-                         ? (kPrivateFirst + options.shards * kPrivateSlots) * kSlotBytes
+                         ? (kPrivateFirst + options.shards * kPrivateSlots) * slot_bytes_
                          : 0),
       shards_(options.shards),
       arrived_(options.shards),
@@ -116,7 +117,7 @@ void Host::start(std::uint32_t number) {
     shard.tables = shard.memory.data() + (kNoSharing - address % kNoSharing) % kNoSharing;
     shard.stack = std::make_unique<Stack>(
         config, std::span(shard.tables, bytes),
-        ArenaView{rx_arena_.data(), rx_arena_.size(), kSlotBytes}, *this, *shard.counters,
+        ArenaView{rx_arena_.data(), rx_arena_.size(), slot_bytes_}, *this, *shard.counters,
         Instant{});
     SessionConfig session;
     session.id = 42;
@@ -125,7 +126,7 @@ void Host::start(std::uint32_t number) {
     session.max_rx_slots = options_.max_rx_slots;
     session.counters = shard.session.get();
     if (options_.isolated) {
-        session.private_rx_arena = {private_arena_.data(), private_arena_.size(), kSlotBytes};
+        session.private_rx_arena = {private_arena_.data(), private_arena_.size(), slot_bytes_};
         session.private_first_slot = kPrivateFirst + number * kPrivateSlots;
         session.private_slots = kPrivateSlots;
     }
@@ -144,9 +145,9 @@ IpAddress Host::v6() const {
 
 void Host::release(std::span<const shm::Slice> slots) {
     for (const shm::Slice& slice : slots) {
-        const auto slot = static_cast<std::uint32_t>(slice.offset / kSlotBytes);
+        const auto slot = static_cast<std::uint32_t>(slice.offset / slot_bytes_);
         CHECK(taken_.erase(slot) == 1);
-        std::memset(rx_arena_.data() + std::size_t{slot} * kSlotBytes, 0xdd, kSlotBytes);
+        std::memset(rx_arena_.data() + std::size_t{slot} * slot_bytes_, 0xdd, slot_bytes_);
         free_.push_back(slot);
     }
 }
@@ -166,11 +167,11 @@ void Host::receive(std::span<const Frame> frames, Instant now, std::uint16_t fla
 }
 
 void Host::take_in(const Frame& frame, std::uint32_t shard, std::uint16_t flags) {
-    if (free_.empty() || frame.size() > kSlotBytes - kHeadroom) return;
+    if (free_.empty() || frame.size() > slot_bytes_ - kHeadroom) return;
     const std::uint32_t slot = free_.back();
     free_.pop_back();
     taken_.insert(slot);
-    const std::uint64_t at = std::uint64_t{slot} * kSlotBytes + kHeadroom;
+    const std::uint64_t at = std::uint64_t{slot} * slot_bytes_ + kHeadroom;
     std::copy(frame.begin(), frame.end(), rx_arena_.data() + at);
     RxFrame rx;
     rx.data = rx_arena_.data() + at;
@@ -238,7 +239,19 @@ void Host::carry(const TxFrame& f, std::uint32_t shard, std::vector<Frame>& wire
 std::vector<Frame> Host::turn(Instant now) {
     std::vector<Frame> wire;
     for (std::uint32_t shard = 0; shard < options_.shards; ++shard) turn(shard, wire, now);
+    spread_path_mtus(now);
     return wire;
+}
+
+/// As the daemon's control thread does (daemon/control/server.cpp).
+void Host::spread_path_mtus(Instant now) {
+    std::array<PathMtu, 8> news;
+    for (std::uint32_t from = 0; from < options_.shards; ++from) {
+        const std::size_t count = stack(from).take_path_mtus(news);
+        for (std::uint32_t to = 0; to < options_.shards; ++to)
+            for (std::size_t i = 0; i < count && to != from; ++i)
+                stack(to).learn_path_mtu(news[i], now);
+    }
 }
 
 void Host::turn(std::uint32_t shard, std::vector<Frame>& wire, Instant now) {
@@ -326,13 +339,13 @@ std::span<const std::byte> Host::bytes_of(const shm::Slice& slice) const {
     return std::span(arena).subspan(slice.offset, slice.length);
 }
 
-shm::Submission Host::release_of(const shm::Slice& slice) {
+shm::Submission Host::release_of(const shm::Slice& slice, std::uint32_t slot_bytes) {
     shm::Submission s;
     s.op = shm::SubmissionOp::Release;
     s.count = 1;
     s.release = {};
     s.release.arena = slice.arena;
-    s.release.slots[0] = static_cast<std::uint32_t>(slice.offset / kSlotBytes);
+    s.release.slots[0] = static_cast<std::uint32_t>(slice.offset / slot_bytes);
     return s;
 }
 

@@ -45,7 +45,6 @@ struct HostOptions {
 
 class Host : public BufferPool {
 public:
-    static constexpr std::uint32_t kSlotBytes = 2048;
     static constexpr SessionIndex kSession = 3;
     static constexpr ChannelIndex kChannel = 5;
 
@@ -80,8 +79,11 @@ public:
     std::size_t tx_arena_bytes() const { return tx_arena_.size(); }
     /// What a slice of a Received names.
     std::span<const std::byte> bytes_of(const shm::Slice& slice) const;
-    /// A Release of that slice's slot.
-    static shm::Submission release_of(const shm::Slice& slice);
+    /// A Release of that slice's slot: of this host, and of one without jumbo frames.
+    shm::Submission give_back(const shm::Slice& slice) const {
+        return release_of(slice, slot_bytes_);
+    }
+    static shm::Submission release_of(const shm::Slice& slice, std::uint32_t slot_bytes = 2048);
 
     /// Of all shards.
     std::uint64_t count(shm::Counter counter) const;
@@ -122,6 +124,7 @@ private:
     };
 
     void release(std::span<const shm::Slice> slots) override;
+    void spread_path_mtus(Instant now);
     void start(std::uint32_t shard);
     void take_in(const Frame& frame, std::uint32_t shard, std::uint16_t flags);
     void give(std::uint32_t shard, Instant now);
@@ -132,6 +135,7 @@ private:
     void check_quota(std::uint32_t shard);
 
     HostOptions options_;
+    std::uint32_t slot_bytes_;
     FlowMap flow_map_{};
     std::vector<std::byte> rx_arena_;
     std::vector<std::byte> tx_arena_;

@@ -192,7 +192,7 @@ void draw_events(Draw& draw, Scenario& s) {
         s.mtu_after = draw.micros(1, 1'000'000);
         s.mtu = s.v6 ? draw.between(1'280, 1'480) : draw.between(600, 1'480);
         s.there.silent = s.back.silent = draw.one_in(3);
-        if (s.there.silent || draw.one_in(2)) s.mtu_for = draw.micros(1'000, 3'000'000);
+        if (draw.one_in(2)) s.mtu_for = draw.micros(1'000, 3'000'000);
         s.words += s.there.silent ? " black-hole" : " mtu";
     }
 }
@@ -342,7 +342,13 @@ private:
     }
 
     /// One that only waits for a peer that is gone may wait for ever.
-    bool may_linger() const { return s_.client.may_fail; }
+    bool may_linger() const {
+        if (s_.client.may_fail) return true;
+        // Nor does one that has nothing to say hear that the other end gave up the handshake.
+        return s_.client.may_fail_early &&
+               net_.right_app.open_sockets() + net_.right_app.opening() == 0 &&
+               net_.left_app.open_sockets() <= net_.right.count(Counter::TcpOpenFailed);
+    }
 
     /// A neighbour whose answers are all lost is none; a program would try again.
     void again() {

@@ -10,7 +10,7 @@ from lab.links import CHIRU
 from lab.process import wait_until
 from lab.services import EchoServer
 
-COMMANDS = ("status", "topology", "stats", "conns", "sockets", "neigh", "routes", "ports",
+COMMANDS = ("status", "topology", "stats", "conns", "sockets", "neigh", "routes", "paths", "ports",
             "clients")
 
 

@@ -76,7 +76,8 @@ def chirud(lab):
     space = lab.namespace("tap")
     daemon = Daemon(lab, namespace=space, device="net_tap0,iface=chiru0",
                     addresses=[f"{HOST[4]}/24", f"{HOST[6]}/64"],
-                    extra={"tcp": {"min_rto": "200ms", "delayed_ack": "40ms"}},
+                    extra={"tcp": {"min_rto": "200ms", "delayed_ack": "40ms",
+                                   "mtu_probing": "off"}},
                     vlans={VLAN: [f"{VLAN_HOST[4]}/24", f"{VLAN_HOST[6]}/64"]})
     silence_kernel(space, "chiru0")
     ip("link", "set", "chiru0", "up", namespace=space)

@@ -224,6 +224,25 @@ TEST_CASE("A broken ring ends the session whose it is", "[server]") {
     CHECK(other.ask(MessageType::CreateChannel).message.error == 0);
 }
 
+TEST_CASE("What a shard learns of a path is told to all others", "[server]") {
+    Running running;
+    const PathMtu path{*IpAddress::parse("198.51.100.1"), 1400};
+    fake().report({.shard = 1, .tag = 0, .what = PathMtuLearnt{path}});
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);  // by now it is done
+    const std::lock_guard lock(fake().mutex);
+    std::size_t told = 0;
+    for (const auto& [shard, command] : fake().commands) {
+        const auto* learn = std::get_if<LearnPathMtu>(&command.what);
+        if (learn == nullptr) continue;
+        ++told;
+        CHECK(shard != 1);
+        CHECK(learn->path.remote == path.remote);
+        CHECK(learn->path.mtu == 1400);
+    }
+    CHECK(told == test::kShards - 1);
+}
+
 TEST_CASE("A connection's state is told by the shard that has it", "[server]") {
     Running running;
     Client client(running.path());

@@ -359,12 +359,63 @@ TEST_CASE("A router's packet-too-big reaches TCP and is remembered", "[ip][rfc11
     host.receive(too_big(68));  // too small to be believed
     CHECK(recorded().errors.back().mtu == ip::kMinMtuV4);
 
+    host.receive(too_big(1400));  // no message raises what is known (RFC 1191 §3)
+    CHECK(host.network().route(far, {})->path.mtu == ip::kMinMtuV4);
+    CHECK(host.count(Counter::IpPathMtusTold) == 2);
+
     recorded().believe_errors = false;
     host.advance(11min);
     CHECK(host.network().route(far, {})->path.mtu == 1500);
+    CHECK(host.count(Counter::IpPathMtusExpired) == 1);
     host.receive(too_big(1300));
     CHECK(host.network().route(far, {})->path.mtu == 1500);
     CHECK(host.count(Counter::InIcmpIgnored) == 1);
+}
+
+TEST_CASE("A packet-too-big of less than IPv6's least is discarded", "[ip][rfc8201]") {
+    Ready host;
+    const IpAddress far = test::ip("2001:db8::1");
+    const auto too_big = [&](std::uint32_t mtu) {
+        wire::TcpHeader header{};
+        header.source_port = std::uint16_t{80};
+        header.destination_port = std::uint16_t{1234};
+        const Bytes quote = ipv6({kUs6, far, Protocol::Tcp}, as_bytes(header));
+        const wire::Icmpv6Header icmp{.type = 2, .code = 0, .word = mtu};
+        return v6(Protocol::Icmpv6, icmpv6(kPeer6, kUs6, as_bytes(icmp) + quote));
+    };
+    host.receive(too_big(1279));
+    CHECK(recorded().errors.empty());
+    CHECK(host.count(Counter::InIcmpIgnored) == 1);
+    host.receive(too_big(1280));
+    REQUIRE(recorded().errors.size() == 1);
+    CHECK(recorded().errors[0].mtu == 1280);
+}
+
+TEST_CASE("What one shard learns of a path is told to the others once", "[ip][rfc1191]") {
+    StackConfig config = Host::standard();
+    config.shard_count = 2;
+    Ready host(config);
+    const IpAddress far = test::ip("198.51.100.1");
+    const auto mtu = [&] { return host.network().route(far, {})->path.mtu; };
+    const Instant now = host.now();
+    using Larger = Lower::Larger;
+    host.network().found_path_mtu(far, 1400, Larger::May, now);  // nothing less was known
+    host.network().found_path_mtu(far, 1400, Larger::Vanish, now);
+    host.network().found_path_mtu(far, 1400, Larger::Vanish, now);
+    std::array<PathMtu, 4> news;
+    REQUIRE(host.network().take_path_mtus(news) == 1);
+    CHECK(news[0].remote == far);
+    CHECK(news[0].mtu == 1400);
+    CHECK(mtu() == 1400);
+    CHECK(host.network().link_mtu(host.network().route(far, {})->path) == 1500);
+    host.network().found_path_mtu(far, 1450, Larger::May, now);  // a probe arrived
+    CHECK(mtu() == 1450);
+    REQUIRE(host.network().take_path_mtus(news) == 1);
+    CHECK(news[0].mtu == 1450);
+    // What others tell is believed, either way, and not told back.
+    host.network().learn_path_mtu({far, 1300}, now);
+    CHECK(mtu() == 1300);
+    CHECK(host.network().take_path_mtus(news) == 0);
 }
 
 TEST_CASE("TCP is handed what is for us, and nothing sent to a group", "[ip][rfc9293]") {
