@@ -12,6 +12,7 @@ using shm::CongestionAlgorithm;
 
 void Machine::choose_congestion(Connection& c, CongestionAlgorithm algorithm) {
     c.info.congestion = static_cast<std::uint8_t>(algorithm);
+    c.undo_cwnd = 0;  // another's state is not to come back
     const CongestionWindow window{c.info.cwnd_bytes, c.info.ssthresh_bytes, c.info.mss};
     switch (algorithm) {
         case CongestionAlgorithm::Cubic: c.congestion = Cubic{window, c.snd_nxt()}; return;

@@ -7,14 +7,37 @@
 // only for those in use.
 #pragma once
 
+#include "stack/tcp/congestion/controller.hpp"
 #include "stack/tcp/index.hpp"
+#include "stack/tcp/seq.hpp"
 
+#include <cstdint>
 #include <type_traits>
 
 namespace chiru::tcp {
 
+/// How things stood before a recovery, and what it did: enough to take it back (RFC 4015), should
+/// the peer tell that all that was sent again had been there (RFC 3708).
+struct Undo {
+    CongestionState congestion;
+    std::uint32_t ssthresh_bytes = 0;
+    Seq una;                         ///< SND.UNA when it began
+    std::uint32_t repeated_bytes = 0;
+    std::uint32_t needless_bytes = 0;  ///< of these, what the peer had already
+};
+
+/// The window for reordering follows what repeats prove needless (RFC 8985 §6.2, step 4).
+struct Reordering {
+    Seq round_end;             ///< RACK.dsack_round
+    std::uint8_t steps = 1;    ///< RACK.reo_wnd_mult
+    std::uint8_t persist = 0;  ///< RACK.reo_wnd_persist: recoveries until it is forgotten
+    bool in_round = false;
+};
+
 struct Extra {
     Index next_free = kNil;
+    Undo undo;
+    Reordering reordering;
 };
 static_assert(std::is_trivially_copyable_v<Extra>);
 

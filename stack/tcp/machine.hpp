@@ -239,6 +239,9 @@ private:
         return c.extra == kNil ? nullptr : &extras_[c.extra];
     }
     /// The same; takes one if need be. nullptr if all are taken.
+    const Extra* extra(const Connection& c) const {
+        return c.extra == kNil ? nullptr : &extras_[c.extra];
+    }
     Extra* need_extra(Connection& c);
     void give_extra(Connection& c);
 
@@ -278,6 +281,7 @@ private:
     void process_ack(Connection& c, Arrival& a);
     void update_window(Connection& c, const Segment& seg, Index self);
     void read_sack(Connection& c, const Segment& seg, AckReport& report);
+    void note_needless(const Connection& c, const SackBlock& block, AckReport& report);
     void note_arrival(const Connection& c, const Flight& flight, AckReport& report);
     void land_acknowledged(Connection& c, const Segment& seg, AckReport& report);
     bool answers(const Connection& c, const Segment& seg, Instant sent) const;
@@ -290,13 +294,17 @@ private:
                         std::uint32_t just_delivered);
     void leave_recovery(Connection& c);
     bool detect_by_time(Connection& c, Instant now);
+    std::uint32_t reordering_window(const Connection& c) const;
+    void widen_reordering(Connection& c);
     bool detect_by_duplicates(Connection& c, bool duplicate);
     void note_rack(Connection& c, const Flight& flight, Instant now);
     void arm_retransmit(Connection& c, Instant now);
     void arm_tail_probe(Connection& c, Instant now);
+    void judge_tail_probe(Connection& c, const AckReport& report, bool duplicate);
 
     // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
+    void remember_for_undo(Connection& c, Instant now);
     void undo(Connection& c);
     void begin_spurious_test(Connection& c);
     bool proven_spurious(Connection& c, const AckReport& report);
@@ -343,6 +351,7 @@ private:
     Outcome emit_lost(Connection& c, Index self, Sink& out, bool& sent);
     Outcome emit_new(Connection& c, Index self, Sink& out, bool& sent);
     Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
+    static void tail_probed(Connection& c, bool repeat);
     Outcome emit_probe(Connection& c, Index self, Sink& out);
     Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
     Outcome repeat(Connection& c, Index self, Index flight, Sink& out);

@@ -155,6 +155,8 @@ Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& 
     ++c.info.retransmitted_segments;
     c.info.retransmitted_bytes += f.text_bytes();
     if (c.reducing()) c.delivery.reduction.sent += f.length;
+    if (Extra* known = extra(c); known != nullptr && c.undo_cwnd != 0)
+        known->undo.repeated_bytes += f.length;
     count(Counter::TcpRetransmits);
     return Outcome::Done;
 }
@@ -167,8 +169,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
     const std::uint32_t in_flight = c.outstanding_bytes();
     const std::uint32_t window = c.info.snd_wnd > in_flight ? c.info.snd_wnd - in_flight : 0;
     const std::uint32_t pipe = c.pipe_bytes();
-    const std::uint32_t room = c.info.cwnd_bytes > pipe ? c.info.cwnd_bytes - pipe : 0;
     const std::uint32_t mss = c.info.mss;
+    std::uint32_t room = c.info.cwnd_bytes > pipe ? c.info.cwnd_bytes - pipe : 0;
+    if (c.has(kOweTail)) room = std::max(room, mss);  // a probe goes whatever the window
     std::uint32_t length = std::min({unsent, window, room});
     if (length < std::min(unsent, mss) && room < window) {
         c.set(kCwndLimited);
@@ -234,6 +237,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
     if (with_fin) c.set(kFinSent);
     if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
+    if (c.has(kOweTail)) tail_probed(c, false);
     c.clear(kOverride);
     c.info.tx_bytes += payload.length;
     if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
@@ -257,18 +261,24 @@ void Machine::restart_after_idle(Connection& c, Instant now) {
     c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, before / 4 * 3);
 }
 
-// RFC 8985 §7.3: new text if the peer's window takes it, else the last segment again.
+// RFC 8985 §7.3: there was no new text that the peer's window takes, so the last segment again.
 Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
     if (out.full()) return Outcome::NoFrame;
     if (c.flight_tail != kNil) {
         const Outcome o = repeat(c, self, c.flight_tail, out);
         if (o != Outcome::Done) return o;
     }
-    c.clear(kOweTail);
-    c.set(kTailProbed);
-    c.recover = c.snd_nxt();
+    tail_probed(c, true);
     arm_retransmit(c, out.now);
     return Outcome::Done;
+}
+
+/// A probe is out: until all up to it is acknowledged there is no second one.
+void Machine::tail_probed(Connection& c, bool repeat) {
+    c.clear(kOweTail | kTailWasRepeat);
+    c.set(kTailProbed);
+    if (repeat) c.set(kTailWasRepeat);
+    c.recover = c.snd_nxt();
 }
 
 // A segment the peer must refuse, and so answer: one number below its window. Zero-window probes

@@ -70,6 +70,7 @@ public:
     SendPool& records() { return records_; }
     FlightPool& flights() { return flights_; }
     const SendPool& records() const { return records_; }
+    const FlightPool& flights() const { return flights_; }
 
     /// Queues a slice behind what `c` has. False without a free record.
     bool append(Connection& c, Index connection, const shm::Slice& slice);

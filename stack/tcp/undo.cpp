@@ -22,14 +22,30 @@ constexpr std::uint32_t kLongestEchoMs = 1000;
 
 }  // namespace
 
-/// Two proofs that nothing had been lost: an ACK that echoes a timestamp from before the first
-/// repeat (Eifel, RFC 3522 §3.2), and after a time-out the peer's word that it got the repeat
-/// twice (RFC 3708 §3).
+/// What a recovery changes first, so that it can be taken back. Without a record that is the
+/// window alone.
+void Machine::remember_for_undo(Connection& c, Instant now) {
+    if (c.undo_cwnd == 0) {
+        c.undo_cwnd = c.info.cwnd_bytes;
+        if (Extra* known = need_extra(c); known != nullptr)
+            known->undo = {c.congestion, c.info.ssthresh_bytes, c.snd_una(), 0, 0};
+    }
+    c.undo_stamp = timestamp(c, now);
+}
+
+/// Proofs that nothing had been lost: an ACK that echoes a timestamp from before the first repeat
+/// (Eifel, RFC 3522 §3.2), and the peer's word (RFC 3708 §3): after a time-out that it got the
+/// repeat twice, else that it got twice all that was repeated.
 void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
     if (c.undo_cwnd == 0 || c.recovery() == RecoveryState::Open) return;
     const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
-    const bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
+    bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
+    if (Extra* known = extra(c); known != nullptr && report.needless_bytes > 0) {
+        if (c.recovery() == RecoveryState::Fast) widen_reordering(c);
+        known->undo.needless_bytes += report.needless_bytes;
+        told = told || known->undo.needless_bytes >= known->undo.repeated_bytes;
+    }
     if (echoed && report.acked_bytes > 0) {
         // The echo measures where Karn's rule forbids the flight to (RFC 7323 §4.1): without it
         // the estimate would never learn of a round trip longer than the timer.
@@ -66,11 +82,19 @@ void Machine::undo(Connection& c) {
     if (c.recovery() == RecoveryState::AfterTimeout) {
         count(shm::Counter::TcpSpuriousTimeouts);
         learn_patience(c);
+    } else {
+        count(shm::Counter::TcpSpuriousRecoveries);
+        c.set(kReorderSeen);
     }
     for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
         send_.mark_found(c, i);
     c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
-    c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
+    if (const Extra* known = extra(c); known != nullptr) {
+        c.congestion = known->undo.congestion;
+        c.info.ssthresh_bytes = known->undo.ssthresh_bytes;
+    } else {
+        c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
+    }
     c.enter(RecoveryState::Open);
     c.spurious = kNoTest;
     c.delivery.round = {};

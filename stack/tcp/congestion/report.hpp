@@ -37,6 +37,7 @@ struct AckReport {
     std::uint32_t in_flight_bytes = 0;  ///< before this ACK
     std::uint32_t delivered_bytes = 0;  ///< that left the network: either, but nothing twice
     bool needless_repeat = false;       ///< the peer got something twice (DSACK, RFC 2883)
+    std::uint32_t needless_bytes = 0;   ///< of what this recovery sent again, so much of it
     bool cwnd_limited = false;          ///< the window, not the application, was the limit
     bool echoed = false;                ///< ECE: the peer saw marks (RFC 3168)
     bool reducing = false;              ///< in recovery: the window must not grow
