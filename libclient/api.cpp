@@ -26,6 +26,8 @@ static_assert(CHIRU_READABLE == kReadable && CHIRU_WRITABLE == kWritable &&
 static_assert(CHIRU_REUSE_ADDRESS == shm::kBindReuseAddress &&
               CHIRU_REUSE_PORT == shm::kBindReusePort && CHIRU_V6_ONLY == shm::kBindV6Only);
 static_assert(CHIRU_TIME_TO_LIVE == static_cast<int>(shm::ConnectionOption::TimeToLive));
+static_assert(CHIRU_MAX_PACING_RATE == static_cast<int>(shm::ConnectionOption::MaxPacingRate));
+static_assert(CHIRU_BBR == static_cast<int>(shm::CongestionAlgorithm::Bbr));
 static_assert(CHIRU_BUFFER_MAX == kTxBlockBytes);
 
 void unbind(chiru_channel& channel, std::uint32_t index) {

@@ -138,13 +138,14 @@ enum class ConnectionOption : std::uint32_t {
     MaxSegment,         ///< bytes
     TypeOfService,      ///< IPv4 TOS or IPv6 traffic class
     TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
+    MaxPacingRate = 20, ///< bytes a second; 0: as fast as congestion control allows
     // What follows is the client's own business, or travels with Listen; a shard ignores it.
-    DeferAccept,        ///< of a listener: seconds to wait for text
+    DeferAccept = 16,   ///< of a listener: seconds to wait for text
 };
 
-enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2 };
+enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2, Bbr = 3 };
 /// As Linux names them.
-inline constexpr std::array<std::string_view, 3> kCongestionNames{"cubic", "reno", "dctcp"};
+inline constexpr std::array<std::string_view, 4> kCongestionNames{"cubic", "reno", "dctcp", "bbr"};
 inline constexpr std::uint64_t kCongestionAlgorithms = kCongestionNames.size();
 
 /// The part of ConnectBody::options from this bit on: a CongestionAlgorithm and 1; 0: the default.

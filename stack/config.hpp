@@ -40,6 +40,12 @@ enum class EcnPolicy : std::uint8_t {
     On,       ///< asked for as well
 };
 
+/// Which connections send at a rate, not in bursts.
+enum class PacingPolicy : std::uint8_t {
+    Auto,  ///< those that must: BBR's, and where the program bounds the rate
+    On,    ///< all whose round trip is long enough for timers to matter
+};
+
 struct InterfaceConfig {
     std::string name;
     std::uint16_t port = 0;
@@ -48,6 +54,7 @@ struct InterfaceConfig {
     std::vector<RouteConfig> routes;
     std::optional<shm::CongestionAlgorithm> congestion;  ///< unset: TcpConfig's
     std::optional<EcnPolicy> ecn;                        ///< the same
+    std::optional<PacingPolicy> pacing;                  ///< the same
 };
 
 /// Bucket of the receive hash to shard. Every shard, the steering code and the port's
@@ -71,6 +78,7 @@ struct TcpConfig {
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
+    PacingPolicy pacing = PacingPolicy::Auto;
     std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included

@@ -68,7 +68,6 @@ tcp_info told_of(const shm::ConnectionInfo& info) {
     told.tcpi_total_retrans = info.retransmitted_segments;
     told.tcpi_pacing_rate = info.pacing_kbps == 0 ? ~std::uint64_t{0}
                                                   : std::uint64_t{info.pacing_kbps} * 1000;
-    told.tcpi_max_pacing_rate = ~std::uint64_t{0};
     told.tcpi_bytes_received = info.rx_bytes;
     told.tcpi_bytes_acked = info.tx_bytes - (info.snd_nxt - info.snd_una);
     told.tcpi_segs_out = low(info.tx_segments);
@@ -90,6 +89,7 @@ int get_tcp_info(Socket& socket, void* value, socklen_t* length) {
     tcp_info told{};
     told.tcpi_state = linux_state(shm::TcpState::Closed);
     if (info) told = told_of(*info);
+    told.tcpi_max_pacing_rate = socket.options().max_pacing_rate();
     return store_option(&told, sizeof told, value, length);
 }
 

@@ -117,7 +117,13 @@ void Machine::note_needless(const Connection& c, const SackBlock& block, AckRepo
 
 /// What congestion control and the test of time-outs want to know of text that is with the peer.
 void Machine::note_arrival(const Connection& c, const Flight& f, AckReport& report) {
-    if (f.has(kRepeated | kSacked)) return;
+    if (f.has(kSacked)) return;
+    if (f.has(kStamped)) {
+        const bool later = !report.newest.known ||
+                           static_cast<std::int32_t>(f.sent_us - report.newest.sent_us) >= 0;
+        if (later) report.newest = {f.stamp(), f.sent_us, true};
+    }
+    if (f.has(kRepeated)) return;
     report.rtt = Micros(std::max(low_us(report.now) - f.sent_us, 1u));
     if (f.has(kLost) && f.end() <= c.recover) report.original = true;
 }

@@ -7,6 +7,7 @@
 // only for those in use.
 #pragma once
 
+#include "stack/tcp/congestion/bbr.hpp"
 #include "stack/tcp/congestion/controller.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/seq.hpp"
@@ -34,8 +35,18 @@ struct Reordering {
     bool in_round = false;
 };
 
+/// When a connection that has a rate may send again (pacing.cpp).
+struct Pace {
+    std::int64_t next_ns = 0;     ///< of the clock; the time of what was sent is used up until then
+    std::uint32_t most_kbps = 0;  ///< kilobytes a second, the program's wish; 0: none
+    bool waiting = false;         ///< something is ready, and waits
+};
+
 struct Extra {
     Index next_free = kNil;
+    bool bbr_runs = false;
+    Pace pace;
+    Bbr bbr;
     Undo undo;
     Reordering reordering;
 };

@@ -8,6 +8,7 @@
 //   ack.cpp          the fifth step                    receive.cpp     the seventh and eighth
 //   recovery.cpp     what was lost                     undo.cpp        what was not, after all
 //   congestion.cpp   how fast to go                    ecn.cpp         marks
+//   pacing.cpp       and how evenly
 //   output.cpp       what goes out, and when           timers.cpp      time-outs
 //   user_calls.cpp   submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
@@ -300,10 +301,13 @@ private:
     void note_rack(Connection& c, const Flight& flight, Instant now);
     void arm_retransmit(Connection& c, Instant now);
     void arm_tail_probe(Connection& c, Instant now);
+    Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
+    static void tail_probed(Connection& c, bool repeat);
     void judge_tail_probe(Connection& c, const AckReport& report, bool duplicate);
 
     // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
+    bool repeat_outstanding(const Connection& c) const;
     void remember_for_undo(Connection& c, Instant now);
     void undo(Connection& c);
     void begin_spurious_test(Connection& c);
@@ -317,6 +321,21 @@ private:
     void congestion_loss(Connection& c, const LossReport& report);
     void pay_out(Connection& c, const AckReport& report, bool more_lost);
     void measure_delivery(Connection& c, const AckReport& report);
+
+    void restart_after_idle(Connection& c, Instant now);
+    Bbr* bbr_of(const Connection& c);
+    void start_bbr(Connection& c, Instant now);
+    void stamp_flight(Connection& c, Flight& flight, std::uint32_t in_flight, Instant now);
+    void note_application(Connection& c, Instant now);
+
+    // pacing.cpp
+    void update_pacing(Connection& c);
+    bool waits_for_pace(Connection& c, Instant now);
+    bool pace_runs_ahead(const Connection& c, Instant now) const;
+    void use_pace(Connection& c, std::uint32_t bytes, Instant now);
+    std::uint32_t paced_burst(const Connection& c) const;
+    Instant pace_deadline(const Connection& c) const;
+    bool nothing_left_yet(const Connection& c) const;
 
     // ecn.cpp
     void ask_ecn(Connection& c);
@@ -350,8 +369,6 @@ private:
     Outcome emit_reset(Connection& c, Index self, Sink& out);
     Outcome emit_lost(Connection& c, Index self, Sink& out, bool& sent);
     Outcome emit_new(Connection& c, Index self, Sink& out, bool& sent);
-    Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
-    static void tail_probed(Connection& c, bool repeat);
     Outcome emit_probe(Connection& c, Index self, Sink& out);
     Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
     Outcome repeat(Connection& c, Index self, Index flight, Sink& out);
@@ -361,7 +378,6 @@ private:
     /// `edge`: an ACK of what it names, not of all.
     Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
                   const Payload& payload, const MarkEdge* edge = nullptr);
-    void restart_after_idle(Connection& c, Instant now);
     std::uint32_t fit_slices(const Payload& payload, std::uint32_t mss) const;
     void place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena);
     void finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_bytes, bool offload);
@@ -375,6 +391,7 @@ private:
     void handshake_timeout(Connection& c, Index self, Instant now);
     void persist_timeout(Connection& c, Index self, Instant now);
     void life_timeout(Connection& c, Index self, Instant now);
+    bool wait_for_repeat(Connection& c, Instant now);
     bool gave_up(Connection& c, Instant now, std::uint32_t limit) const;
     void count_timeout(Connection& c, Instant now);
     void arm_persist(Connection& c, Instant now);
@@ -432,10 +449,11 @@ private:
     struct Choice {
         shm::CongestionAlgorithm congestion;
         EcnPolicy ecn;
+        PacingPolicy pacing;
     };
     Choice choice(std::uint16_t interface) const {
-        return interface < choices_.size() ? choices_[interface]
-                                           : Choice{config_.tcp.congestion, config_.tcp.ecn};
+        if (interface < choices_.size()) return choices_[interface];
+        return {config_.tcp.congestion, config_.tcp.ecn, config_.tcp.pacing};
     }
 
     StackConfig config_;

@@ -153,9 +153,13 @@ void Machine::enter_recovery(Connection& c, RecoveryState state, const LossRepor
     else c.delivery.reduction = {std::max(flight, 1u), 0, 0};
 }
 
-/// All that was sent before the trouble showed is acknowledged.
+/// All that was sent before the trouble showed is acknowledged; and a round trip after it, what
+/// might still have taken the recovery back.
 void Machine::leave_recovery(Connection& c) {
-    if (c.recovery() == RecoveryState::Open) return;
+    if (c.recovery() == RecoveryState::Open) {
+        if (!c.has(kTailProbed)) c.undo_cwnd = 0;  // who had got a repeat twice has said so by now
+        return;
+    }
     c.clear(kTailProbed | kTailWasRepeat);
     Extra* known = extra(c);
     if (known != nullptr && c.recovering() && known->reordering.persist > 0 &&
@@ -163,12 +167,13 @@ void Machine::leave_recovery(Connection& c) {
         known->reordering = {};
     if (c.recovery() == RecoveryState::AfterTimeout) {
         if (c.info.rto_patience > 0) --c.info.rto_patience;  // this one was no false alarm
-    } else {
+    } else if (bbr_of(c) == nullptr) {
         c.info.cwnd_bytes = c.info.ssthresh_bytes;
     }
+    if (c.recovery() != RecoveryState::Fast) c.undo_cwnd = 0;
+    c.recover = c.snd_nxt();
     c.enter(RecoveryState::Open);
     c.spurious = kNoTest;
-    c.undo_cwnd = 0;
     c.info.dup_acks = 0;
     c.delivery.round = {};
 }
@@ -201,6 +206,26 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
         wait += std::clamp(floor, kPeerAckDelayUs, kMostPeerAckDelayUs);
     c.retransmit_at = std::min(c.retransmit_at, now + Micros(wait));
     c.set(kTailArmed);
+}
+
+/// RFC 8985 §7.3: there was no new text that the peer's window takes, so the last segment again.
+Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    if (c.flight_tail != kNil) {
+        const Outcome o = repeat(c, self, c.flight_tail, out);
+        if (o != Outcome::Done) return o;
+    }
+    tail_probed(c, true);
+    arm_retransmit(c, out.now);
+    return Outcome::Done;
+}
+
+/// A probe is out: until all up to it is acknowledged there is no second one.
+void Machine::tail_probed(Connection& c, bool repeat) {
+    c.clear(kOweTail | kTailWasRepeat);
+    c.set(kTailProbed);
+    if (repeat) c.set(kTailWasRepeat);
+    c.recover = c.snd_nxt();
 }
 
 /// RFC 8985 §7.4.2, when all up to the probe is acknowledged. One with new text found nothing. Of

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "test/script/settings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <stdexcept>
@@ -42,6 +43,7 @@ constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::Connect
     {"receive_buffer", shm::ConnectionOption::ReceiveBuffer},
     {"linger_zero", shm::ConnectionOption::LingerZero},
     {"congestion", shm::ConnectionOption::CongestionControl},
+    {"max_pacing_rate", shm::ConnectionOption::MaxPacingRate},
     {"max_segment", shm::ConnectionOption::MaxSegment},
     {"tos", shm::ConnectionOption::TypeOfService},
     {"ttl", shm::ConnectionOption::TimeToLive},
@@ -69,8 +71,12 @@ void apply(const Setting& setting, TcpConfig& config) {
         config.*member = static_cast<std::uint32_t>(std::stoul(setting.value));
         return;
     }
-    if (setting.name == "congestion" && setting.value == "reno")
-        config.congestion = shm::CongestionAlgorithm::Reno;
+    const auto* algorithm = std::ranges::find(shm::kCongestionNames, setting.value);
+    if (setting.name == "congestion" && algorithm != shm::kCongestionNames.end())
+        config.congestion = static_cast<shm::CongestionAlgorithm>(
+            algorithm - shm::kCongestionNames.begin());
+    else if (setting.name == "pacing" && setting.value == "on")
+        config.pacing = PacingPolicy::On;
     else throw std::runtime_error("'" + setting.name + " " + setting.value + "' cannot be set");
 }
 

@@ -320,17 +320,19 @@ enum chiru_option {
     CHIRU_RECEIVE_BUFFER = 9,  /* bytes the window may grow to; 0: automatic */
     CHIRU_SEND_BUFFER = 10,    /* bytes that may be sent and not yet acknowledged; else automatic */
     CHIRU_LINGER_ZERO = 11,    /* 0 or 1: close resets */
-    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC, CHIRU_RENO, CHIRU_DCTCP */
+    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC ... */
     CHIRU_MAX_SEGMENT = 13,    /* bytes; set before connecting or listening, in either direction */
     CHIRU_TYPE_OF_SERVICE = 14,/* IPv4 TOS or IPv6 traffic class */
     CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
-    CHIRU_DEFER_ACCEPT = 16    /* of a listener, before it listens: accept only once data came, or
+    CHIRU_DEFER_ACCEPT = 16,   /* of a listener, before it listens: accept only once data came, or
                                   after so many seconds */
+    CHIRU_MAX_PACING_RATE = 20 /* bytes a second to send at most, evenly; 0: no bound */
 };
 
 #define CHIRU_CUBIC 0
 #define CHIRU_RENO 1
 #define CHIRU_DCTCP 2
+#define CHIRU_BBR 3
 
 /* -EINVAL: no such option, or a value out of range. */
 CHIRU_API int chiru_set_option(chiru_channel *channel, chiru_socket socket,
