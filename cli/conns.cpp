@@ -202,6 +202,8 @@ void write_connection(JsonWriter& json, const View& view, const Owners& owners, 
     json.field("unread_bytes", c.unread_bytes);
     json.field("out_of_order_bytes", c.out_of_order_bytes);
     json.field("receive_buffer_bytes", c.rcv_buffer_bytes);
+    json.field("receive_buffer_fixed", c.rcv_fixed != 0);
+    json.field("receive_buffers_held", c.rx_slots);
     json.field("mss", c.mss);
     json.field("timestamps", (c.negotiated & shm::kNegotiatedTimestamps) != 0);
     json.field("sack", (c.negotiated & shm::kNegotiatedSack) != 0);
@@ -268,9 +270,9 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                  {"RX-BYTES", Align::Right}, {"TX-PKT", Align::Right}, {"TX-BYTES", Align::Right},
                  {"RETR", Align::Right}, {"OOO", Align::Right}, {"RTT", Align::Right},
                  {"CWND", Align::Right}, {"SSTHRESH", Align::Right}, {"SND-WND", Align::Right},
-                 {"RCV-WND", Align::Right}, {"UNSENT", Align::Right}, {"UNREAD", Align::Right},
-                 {"MSS", Align::Right}, {"CC"}, {"PACING", Align::Right},
-                 {"OPTIONS"}, {"AGE", Align::Right},
+                 {"RCV-WND", Align::Right}, {"RCV-BUF", Align::Right}, {"UNSENT", Align::Right},
+                 {"UNREAD", Align::Right}, {"MSS", Align::Right}, {"CC"},
+                 {"PACING", Align::Right}, {"OPTIONS"}, {"AGE", Align::Right},
                  {"SHARD", Align::Right}});
     for (const auto& [shard, c] : rows)
         table.add({shm::to_string(c.state), local(c).to_string(), remote(c).to_string(),
@@ -281,6 +283,7 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                    c.srtt_us == 0 ? "-" : duration_text(c.srtt_us),
                    bytes_text(c.cwnd_bytes, digits), ssthresh_text(c.ssthresh_bytes, digits),
                    bytes_text(c.snd_wnd, digits), bytes_text(c.rcv_wnd, digits),
+                   bytes_text(c.rcv_buffer_bytes, digits),
                    bytes_text(c.unsent_bytes(), digits), bytes_text(c.unread_bytes, digits),
                    std::to_string(c.mss),
                    to_string(static_cast<shm::CongestionAlgorithm>(c.congestion)),

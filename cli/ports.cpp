@@ -23,6 +23,7 @@ constexpr std::array kOffloadNames{
     OffloadName{shm::kOffloadVlanInsert, "vlan-insert"},
     OffloadName{shm::kOffloadRss, "rss"},
     OffloadName{shm::kOffloadRxInterrupt, "rx-interrupt"},
+    OffloadName{shm::kOffloadLro, "lro"},
 };
 
 std::vector<std::string_view> offload_names(std::uint32_t bits) {

@@ -28,6 +28,7 @@ static_assert(CHIRU_REUSE_ADDRESS == shm::kBindReuseAddress &&
 static_assert(CHIRU_TIME_TO_LIVE == static_cast<int>(shm::ConnectionOption::TimeToLive));
 static_assert(CHIRU_MAX_PACING_RATE == static_cast<int>(shm::ConnectionOption::MaxPacingRate));
 static_assert(CHIRU_BBR == static_cast<int>(shm::CongestionAlgorithm::Bbr));
+static_assert(CHIRU_UNSENT_LOW_WATER == static_cast<int>(shm::ConnectionOption::UnsentLowWater));
 static_assert(CHIRU_BUFFER_MAX == kTxBlockBytes);
 
 void unbind(chiru_channel& channel, std::uint32_t index) {

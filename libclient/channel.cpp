@@ -263,12 +263,21 @@ bool Channel::arm() {
     process();
     sleeper_->arm();
     if (process() == 0 && changed_first_ == kNone && !failed_) return true;
-    if (--sleepers_ == 0) sleeper_->disarm();
+    leave_sleepers();
     return false;
 }
 
+void Channel::leave_sleepers() {
+    sleeper_->disarm();
+    if (--sleepers_ == 0) return;
+    // This epoch was rung for, and perhaps only we heard it: of the threads that sleep in one
+    // epoll set an edge wakes one. The others need an epoch that was not, and so a look.
+    sleeper_->arm();
+    process();
+}
+
 void Channel::disarm() {
-    if (--sleepers_ == 0) sleeper_->disarm();
+    leave_sleepers();
     empty_polls_ = kPollsBetweenChecks;  // a wake-up for nothing may be the daemon's end
 }
 

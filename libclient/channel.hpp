@@ -236,8 +236,8 @@ public:
 
     Result<void, int> shutdown_send(Socket& socket);
     void shutdown_receive(Socket& socket);
-    /// Gives the socket back; what was sent still arrives. A listener leaves its listener; unbind
-    /// is the session's.
+    /// Gives the socket back; what was sent still arrives. A listener leaves its listener, and what
+    /// was not accepted is for others who share it; unbind is the session's.
     void close(Socket& socket);
     /// The same with a reset.
     void abort(Socket& socket);
@@ -306,6 +306,8 @@ public:
     static constexpr std::uint32_t kDefaultCredit = 64;
     static constexpr std::uint32_t kFirstRoom = 256u << 10;  ///< of a socket to send
     static constexpr std::uint32_t kMinSendLimit = 4096;
+    /// Below the mark of unsent bytes send() takes so many at least, as the kernel fills a buffer.
+    static constexpr std::uint32_t kLeastQueued = 16u << 10;
     static constexpr std::uint32_t kDatagramSendLimit = 256u << 10;
     static constexpr Micros kForever = Micros::max();
     static constexpr Micros kDefaultSpin{20};
@@ -329,6 +331,7 @@ private:
     void leave_list(Socket& socket, SocketFlag list);
     std::size_t spin(Micros limit);
     int sleep(Micros limit);
+    void leave_sleepers();
 
     // completions.cpp: what shards say
     void handle(Lane& lane, const shm::Completion& completion);
@@ -336,7 +339,8 @@ private:
     void on_connected(Lane& lane, const shm::Completion& completion);
     void on_received(Lane& lane, Socket* socket, const shm::Completion& completion);
     void on_sent(Socket& socket, std::uint32_t bytes);
-    void widen(Socket& socket, std::uint32_t room);
+    void on_launched(Socket& socket, const shm::SentBody& sent);
+    void offer_room(Socket& socket);
     void on_closed(Socket& socket, const shm::Completion& completion);
     Socket* socket_of(Lane& lane, const shm::Completion& completion);
     Socket* connecting(const Lane& lane, std::uint64_t cookie);
@@ -347,6 +351,8 @@ private:
 
     // payload.cpp: buffers of either direction
     int send_refusal(Socket& socket);
+    std::size_t room_of(Socket& socket);
+    void note_queued(Socket& socket, std::uint32_t bytes);
     std::size_t send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes, bool more);
     TxExtent* extent_for(Socket& socket, std::size_t bytes);
     TxExtent* append_extent(Socket& socket, const TxExtent& extent);
@@ -358,6 +364,7 @@ private:
     const std::byte* at(const RxChunk& chunk) const;
     void pop_chunk(Socket& socket);
     void drop_received(Socket& socket);
+    void forget_received(Socket& socket);
     void release_chunk(std::uint32_t index);
     void release_slot(Lane& lane, shm::ArenaId arena, std::uint32_t slot, bool of_datagram);
     void push_releases(Lane& lane);
@@ -384,7 +391,9 @@ private:
     void end(Socket& socket, shm::SubmissionOp how);
     void free_socket(Socket& socket);
     void leave_listener(Socket& socket);
-    void give_credit(const Listener& listener, Lane& lane, std::uint32_t count);
+    void give_credit(std::uint32_t listener, Lane& lane, std::uint32_t count,
+                     std::uint32_t taken);
+    void return_unaccepted(Socket& socket);
     void apply_options(Socket& socket, std::uint32_t options);
     void free_options(Socket& socket);
     void submit_option(Socket& socket, const shm::OptionBody& body);

@@ -30,7 +30,7 @@ void Channel::handle(Lane& lane, const shm::Completion& completion) {
     switch (completion.op) {
         case Received: return on_received(lane, socket, completion);
         case Sent:
-            if (socket != nullptr) widen(*socket, completion.sent.room_bytes);
+            if (socket != nullptr) on_launched(*socket, completion.sent);
             return;
         case PeerClosed:
             if (socket == nullptr || socket->state == SocketState::Lingering) return;
@@ -74,25 +74,30 @@ bool Channel::name(Lane& lane, Socket& socket, const shm::Completion& completion
     }
     if (!lane.names.set(completion.connection.index, socket.name.index)) return false;
     socket.connection = completion.connection;
+    socket.unsent_low_water = 0;  // until the options are applied
     socket.local = completion.endpoints.local;
     socket.remote = completion.endpoints.remote;
     return true;
 }
 
 void Channel::on_accepted(Lane& lane, const shm::Completion& completion) {
-    shm::Submission refuse;
-    refuse.op = shm::SubmissionOp::Abort;
-    refuse.connection = completion.connection;
-    const auto found = listener_by_id_.find(static_cast<std::uint32_t>(completion.user));
-    if (found == listener_by_id_.end()) return submit_surely(lane, refuse);
+    const auto refuse = [&] {
+        shm::Submission refusal;
+        refusal.op = shm::SubmissionOp::Abort;
+        refusal.connection = completion.connection;
+        submit_surely(lane, refusal);
+        give_credit(static_cast<std::uint32_t>(completion.user), lane, 1, 1);
+    };
     Socket* socket = create(0);
-    if (socket == nullptr) return submit_surely(lane, refuse);
+    if (socket == nullptr) return refuse();
     socket->shard = lane.shard;
     if (!name(lane, *socket, completion)) {
         free_socket(*socket);
-        return submit_surely(lane, refuse);
+        return refuse();
     }
     socket->state = SocketState::Connected;
+    const auto found = listener_by_id_.find(static_cast<std::uint32_t>(completion.user));
+    if (found == listener_by_id_.end()) return return_unaccepted(*socket);
     socket->flags |= kUnaccepted;
     socket->edges = kWritable;
     Listener& listener = listeners_[found->second];
@@ -128,8 +133,9 @@ void Channel::on_connected(Lane& lane, const shm::Completion& completion) {
 
 void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& completion) {
     if (completion.count > shm::kSlicesPerDescriptor) return session_->give_up();
-    const bool wanted = socket != nullptr && socket->state == SocketState::Connected &&
-                        (socket->flags & kReceiveDone) == 0;
+    const bool returned = socket != nullptr && (socket->flags & kReturned) != 0;
+    const bool wanted = returned || (socket != nullptr && socket->state == SocketState::Connected &&
+                                     (socket->flags & kReceiveDone) == 0);
     for (std::size_t i = 0; i < completion.count; ++i) {
         const shm::Slice& slice = completion.slices[i];
         const std::uint64_t arena_bytes = session_->rx_arena(slice.arena).size();
@@ -139,6 +145,7 @@ void Channel::on_received(Lane& lane, Socket* socket, const shm::Completion& com
         const auto slot = static_cast<std::uint32_t>(slice.offset / slot_bytes);
         const std::uint32_t index = wanted ? chunks_.take() : kNone;
         if (index == kNone) {
+            if (returned) return session_->give_up();  // whose the slot is we could not remember
             release_slot(lane, slice.arena, slot, false);
             if (!wanted || socket->state != SocketState::Connected) continue;
             submit_op(*socket, shm::SubmissionOp::Abort);  // no memory: a hole must not go unseen
@@ -165,23 +172,32 @@ void Channel::on_sent(Socket& socket, std::uint32_t bytes) {
         if (extent.returned == extent.filled) pop_extent(socket);
     }
     // Not for every byte: a sender at its limit is woken when a quarter of it is free again.
-    const bool at_limit = (socket.flags & (kWantsRoom | kInWaiting)) == kWantsRoom;
-    if (!at_limit || socket.tx_bytes > socket.tx_limit - socket.tx_limit / 4) return;
-    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
-    if (socket.state == SocketState::Connected) mark(socket, kWritable);
+    if (socket.tx_bytes <= socket.tx_limit - socket.tx_limit / 4) offer_room(socket);
 }
 
-/// The send buffer grows with what the network carries, unless the program has fixed it.
-void Channel::widen(Socket& socket, std::uint32_t room) {
-    room = std::min(room, most_room_);
+/// The send buffer grows with what the network carries, unless the program has fixed it; and the
+/// shard tells what it has sent, if the program wants to queue little that is not.
+void Channel::on_launched(Socket& socket, const shm::SentBody& sent) {
+    if (socket.unsent_low_water != 0) {
+        socket.unsent -= static_cast<std::uint32_t>(sent.left_bytes);
+        if (sent.left_bytes > 0) offer_room(socket);
+    }
+    const std::uint32_t room = std::min(sent.room_bytes, most_room_);
     if ((socket.flags & kFixedRoom) != 0 || room <= socket.tx_limit) return;
     socket.tx_limit = room;
+    offer_room(socket);
+}
+
+/// A sender that was at one of its limits can go on.
+void Channel::offer_room(Socket& socket) {
     if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
+    if (socket.tx_bytes >= socket.tx_limit || !socket.few_unsent(2)) return;
     socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
     if (socket.state == SocketState::Connected) mark(socket, kWritable);
 }
 
 void Channel::on_closed(Socket& socket, const shm::Completion& completion) {
+    if ((socket.flags & kReturned) != 0 && completion.count == 1) forget_received(socket);
     if (socket.state == SocketState::Lingering) return free_socket(socket);
     if (socket.state == SocketState::Over) return forget_connection(socket);
     if (socket.state == SocketState::Connecting && completion.error == EXDEV) {

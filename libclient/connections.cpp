@@ -39,6 +39,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case TimeToLive: return OptionRange{1, 255};
         case DeferAccept: return OptionRange{0, 3600};
         case MaxPacingRate: return OptionRange{0, UINT64_MAX};
+        case UnsentLowWater: return OptionRange{0, 0xffff'ffff};
     }
     return std::nullopt;
 }
@@ -144,16 +145,18 @@ Result<void, int> Channel::listen(Socket& socket, const shm::BindReply& bound,
     socket.listener = index;
     socket.local = bound.endpoint;
     socket.state = SocketState::Listening;
-    for (const std::unique_ptr<Lane>& lane : lanes_) give_credit(*free, *lane, at_once);
+    for (const std::unique_ptr<Lane>& lane : lanes_) give_credit(id, *lane, at_once, 0);
     return {};
 } catch (const std::bad_alloc&) {
     return std::unexpected(ENOMEM);
 }
 
-void Channel::give_credit(const Listener& listener, Lane& lane, std::uint32_t count) {
+void Channel::give_credit(std::uint32_t listener, Lane& lane, std::uint32_t count,
+                          std::uint32_t taken) {
     shm::Submission submission;
     submission.op = shm::SubmissionOp::AcceptCredit;
-    submission.credit = {.listener = shm::ListenerId{listener.id}, .count = count};
+    submission.credit = {
+        .listener = shm::ListenerId{listener}, .count = count, .taken = taken};
     submit_surely(lane, submission);
 }
 
@@ -170,13 +173,17 @@ Result<Socket*, int> Channel::accept(Socket& socket) {
     }
     accepted.flags &= static_cast<std::uint16_t>(~kUnaccepted);
     mark(accepted, accepted.edges);
+    // At once, for what was not taken goes to others if we die; but that wakes no shard.
+    Lane& lane = *lanes_[accepted.shard];
+    const bool dirty = lane.dirty;
+    give_credit(listener.id, lane, 1, 1);
     std::uint32_t& owed = listener.owed[accepted.shard];
-    if (++owed >= listener.replenish)
-        give_credit(listener, *lanes_[accepted.shard], std::exchange(owed, 0));
+    if (++owed >= listener.replenish) owed = 0;
+    else lane.dirty = dirty;
     return &accepted;
 }
 
-/// What nobody accepted is reset, as a kernel does.
+/// What nobody accepted goes to others who share the listener; if nobody does, it is reset.
 void Channel::leave_listener(Socket& socket) {
     if (socket.listener == kNone) return;
     Listener& listener = listeners_[socket.listener];
@@ -188,8 +195,15 @@ void Channel::leave_listener(Socket& socket) {
         Socket& accepted = sockets_[waiting];
         waiting = std::exchange(accepted.next, kNone);
         accepted.flags &= static_cast<std::uint16_t>(~kUnaccepted);
-        abort(accepted);
+        return_unaccepted(accepted);
     }
+}
+
+void Channel::return_unaccepted(Socket& socket) {
+    if (socket.state != SocketState::Connected) return abort(socket);
+    submit_op(socket, shm::SubmissionOp::Return);
+    socket.state = SocketState::Lingering;
+    socket.flags |= kReturned;
 }
 
 // ---- the end -------------------------------------------------------------------------------
@@ -269,6 +283,14 @@ Result<void, int> Channel::set_option(Socket& socket, shm::ConnectionOption opti
 }
 
 void Channel::submit_option(Socket& socket, const shm::OptionBody& body) {
+    if (body.option == shm::ConnectionOption::UnsentLowWater) {
+        // Set once, the shard tells what it sends, from what is queued now on.
+        if (socket.unsent_low_water == 0) socket.unsent = 0;
+        socket.unsent_low_water =
+            body.value == 0 ? 0xffff'ffffu : static_cast<std::uint32_t>(body.value);
+        if (!socket.few_unsent(2)) socket.flags |= kWantsRoom;
+        else offer_room(socket);
+    }
     shm::Submission submission;
     submission.op = shm::SubmissionOp::SetOption;
     submission.connection = socket.connection;
@@ -299,10 +321,7 @@ std::uint64_t Channel::early_option(const Socket& socket, shm::ConnectionOption 
 void Channel::set_send_limit(Socket& socket, std::uint32_t bytes) {
     socket.flags |= kFixedRoom;
     socket.tx_limit = std::max(bytes, kMinSendLimit);
-    if ((socket.flags & (kWantsRoom | kInWaiting)) != kWantsRoom) return;
-    if (socket.tx_bytes >= socket.tx_limit) return;
-    socket.flags &= static_cast<std::uint16_t>(~kWantsRoom);
-    mark(socket, kWritable);
+    offer_room(socket);
 }
 
 int Channel::take_error(Socket& socket) { return std::exchange(socket.error, std::uint16_t{0}); }

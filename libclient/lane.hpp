@@ -56,8 +56,8 @@ struct Channel::Listener {
     std::uint32_t socket = kNone;     ///< kNone: the record is free
     std::uint32_t first = kNone;      ///< accepted by a shard, not yet by the program
     std::uint32_t last = kNone;
-    std::uint32_t replenish = 0;      ///< give credit back in portions of so many
-    /// [shard] connections that the program accepted since credit was last given.
+    std::uint32_t replenish = 0;      ///< credit of so many is worth waking a shard for
+    /// [shard] connections that the program accepted since it was last woken for that.
     std::array<std::uint32_t, shm::kMaxShards> owed{};
 };
 

@@ -38,18 +38,33 @@ Result<std::size_t, int> Channel::send(Socket& socket, std::span<const std::byte
     return sent;
 }
 
-/// One submission's worth. 0: no room, and a kWritable edge will follow.
-std::size_t Channel::send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes,
-                               bool more) {
-    if (socket.tx_bytes >= socket.tx_limit) {
+/// How much the socket's own limits let it queue. 0: none, and a kWritable edge will follow.
+std::size_t Channel::room_of(Socket& socket) {
+    if (socket.tx_bytes >= socket.tx_limit || !socket.few_unsent()) {
         socket.flags |= kWantsRoom;
         return 0;
     }
+    const std::uint32_t room = socket.tx_limit - socket.tx_bytes;
+    if (socket.unsent_low_water == 0) return room;
+    return std::min(room, std::max(socket.unsent_low_water - socket.unsent, kLeastQueued));
+}
+
+/// Once the socket is at a limit it is not writable, and an edge is owed when that has changed.
+void Channel::note_queued(Socket& socket, std::uint32_t bytes) {
+    socket.tx_bytes += bytes;
+    if (socket.unsent_low_water != 0) socket.unsent += bytes;
+    if (socket.tx_bytes >= socket.tx_limit || !socket.few_unsent(2)) socket.flags |= kWantsRoom;
+}
+
+/// One submission's worth. 0: no room, and a kWritable edge will follow.
+std::size_t Channel::send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes,
+                               bool more) {
+    const std::size_t room = room_of(socket);
+    if (room == 0) return 0;
     if (!lane.has_room()) {
         wait_for_room(socket);
         return 0;
     }
-    const std::size_t room = socket.tx_limit - socket.tx_bytes;
     const std::span<const std::byte> offered = bytes.first(std::min(room, bytes.size()));
     std::span<const std::byte> rest = offered;
     shm::Submission submission;
@@ -66,7 +81,7 @@ std::size_t Channel::send_some(Lane& lane, Socket& socket, std::span<const std::
         submission.slices[submission.count++] = {
             .offset = offset, .length = length, .arena = shm::kTxArena, .reserved = 0};
         extent->filled += length;
-        socket.tx_bytes += length;
+        note_queued(socket, length);
         rest = rest.subspan(part);
     }
     const std::size_t taken = offered.size() - rest.size();
@@ -81,12 +96,8 @@ std::size_t Channel::send_some(Lane& lane, Socket& socket, std::span<const std::
 
 std::size_t Channel::send_room(Socket& socket) {
     if (socket.state != SocketState::Connected) return 0;
-    if (socket.tx_bytes >= socket.tx_limit) {
-        socket.flags |= kWantsRoom;
-        return 0;
-    }
-    if (arena_.has_room() && lanes_[socket.shard]->has_room())
-        return socket.tx_limit - socket.tx_bytes;
+    const std::size_t room = room_of(socket);
+    if (room == 0 || (arena_.has_room() && lanes_[socket.shard]->has_room())) return room;
     wait_for_room(socket);
     return 0;
 }
@@ -163,10 +174,7 @@ Result<void, int> Channel::send_buffer(Socket& socket, Token token, std::size_t 
         return std::unexpected(EINVAL);
     if (length == 0) return {};
     Lane& lane = *lanes_[socket.shard];
-    if (socket.tx_bytes >= socket.tx_limit) {
-        socket.flags |= kWantsRoom;
-        return std::unexpected(EAGAIN);
-    }
+    if (room_of(socket) == 0) return std::unexpected(EAGAIN);
     if (!lane.has_room()) {
         wait_for_room(socket);
         return std::unexpected(EAGAIN);
@@ -176,7 +184,7 @@ Result<void, int> Channel::send_buffer(Socket& socket, Token token, std::size_t 
     if (append_extent(socket, {.offset = from, .filled = bytes, .buffer = token.index}) == nullptr)
         return std::unexpected(ENOBUFS);
     ++buffer->uses;
-    socket.tx_bytes += bytes;
+    note_queued(socket, bytes);
     shm::Submission submission;
     submission.op = shm::SubmissionOp::Send;
     submission.connection = socket.connection;
@@ -316,6 +324,16 @@ void Channel::pop_chunk(Socket& socket) {
 void Channel::drop_received(Socket& socket) {
     if (socket.state == SocketState::Datagrams) return drop_datagrams(socket);
     while (socket.rx_first != kNone) pop_chunk(socket);
+    socket.rx_bytes = 0;
+}
+
+/// Its slots are another's.
+void Channel::forget_received(Socket& socket) {
+    while (socket.rx_first != kNone) {
+        RxChunk& chunk = chunks_[socket.rx_first];
+        chunks_.put(std::exchange(socket.rx_first, chunk.next));
+    }
+    socket.rx_last = kNone;
     socket.rx_bytes = 0;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libclient/session.hpp"
 
+#include "libclient/no_cancel.hpp"
+
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -86,6 +88,7 @@ std::span<const std::byte> Session::rx_arena(shm::ArenaId arena) const {
 }
 
 Result<shm::Parcel, int> Session::request(shm::Message& message) {
+    const NoCancel no_cancel;
     const std::lock_guard lock(mutex_);
     if (lost()) return std::unexpected(EPIPE);
     message.sequence = ++sequence_;
@@ -234,6 +237,7 @@ void Session::give_up() {
 
 void Session::say_farewell() {
     if (lost()) return;
+    const NoCancel no_cancel;
     shm::Message message;
     message.type = shm::MessageType::Farewell;
     static_cast<void>(shm::send_message(control_.get(), message));
@@ -241,6 +245,7 @@ void Session::say_farewell() {
 
 bool Session::check_alive() {
     if (lost()) return false;
+    const NoCancel no_cancel;
     pollfd watched{.fd = control_.get(), .events = POLLRDHUP, .revents = 0};
     if (poll(&watched, 1, 0) > 0 && (watched.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
         give_up();

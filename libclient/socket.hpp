@@ -60,7 +60,7 @@ struct alignas(kCacheLine) Socket {
     SocketState state{};
     std::uint8_t shard = 0;
     std::uint8_t edges = 0;         ///< Readiness bits since they were last taken
-    std::uint8_t reserved = 0;
+    std::uint8_t redirects = 0;     ///< how often connect was sent to another shard
     std::uint16_t flags = 0;        ///< SocketFlag bits
     std::uint16_t error = 0;        ///< errno value not yet told
     std::uint32_t next_changed = kNone;  ///< in the channel's list of sockets with edges
@@ -70,8 +70,11 @@ struct alignas(kCacheLine) Socket {
     std::uint32_t next_waiting = kNone;  ///< in the channel's list of senders without room
     std::uint32_t listener = kNone;      ///< Listening: the channel's record of it
     std::uint32_t options = kNone;       ///< options set before there was a connection
-    std::uint32_t redirects = 0;         ///< how often connect was sent to another shard
-    shm::DatagramId datagram{};          ///< Datagrams: the daemon's name of it
+    std::uint32_t unsent_low_water = 0;  ///< streams; 0: never set
+    union {
+        shm::DatagramId datagram{};      ///< Datagrams: the daemon's name of it
+        std::uint32_t unsent;            ///< streams, once the low-water mark was set
+    };
     std::uint16_t path_mtu = 0;          ///< Datagrams, connected: of IP packets
     Endpoint local;
     Endpoint remote;
@@ -82,6 +85,10 @@ struct alignas(kCacheLine) Socket {
     std::uint32_t unread_bytes() const { return rx_bytes; }
     /// Bytes queued or in flight, not yet acknowledged.
     std::uint32_t unsent_bytes() const { return tx_bytes; }
+    /// May more be queued, as TCP_NOTSENT_LOWAT has it? `part` 2: is it worth waking for?
+    bool few_unsent(std::uint64_t part = 1) const {
+        return unsent_low_water == 0 || unsent * part < unsent_low_water;
+    }
 };
 static_assert(sizeof(Socket) == 128);
 static_assert(offsetof(Socket, next) == 64);
@@ -98,6 +105,7 @@ enum SocketFlag : std::uint16_t {
     kUnaccepted = 128,   ///< in a listener's queue; its edges wait for accept()
     kFixedRoom = 256,    ///< the program has chosen tx_limit
     kHasPeer = 512,      ///< Datagrams: connected
+    kReturned = 1024,    ///< Lingering: given back to its listener; payload is kept until Closed
 };
 
 inline std::uint8_t Socket::readiness() const {
@@ -113,7 +121,7 @@ inline std::uint8_t Socket::readiness() const {
     std::uint8_t ready = 0;
     if (rx_bytes != 0 || peer_done || (flags & (kAcceptWaiting | kReceiveDone)) != 0)
         ready |= kReadable;
-    const bool room = (flags & kWantsRoom) == 0 && tx_bytes < tx_limit;
+    const bool room = (flags & kWantsRoom) == 0 && tx_bytes < tx_limit && few_unsent(2);
     if (over || fresh || (state == SocketState::Connected && room)) ready |= kWritable;
     if (peer_done || (flags & kReceiveDone) != 0) ready |= kPeerClosed;
     if (over || fresh || (peer_done && (flags & kSendDone) != 0)) ready |= kHangup;

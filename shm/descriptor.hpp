@@ -24,6 +24,10 @@
 // crossed with Closed finds no connection: it is counted and dropped, and no harm done. Slots of a
 // Received stay the client's until it releases them, though the connection be long over.
 //
+// A Return gives up an accepted connection on which the client has sent nothing and released no
+// slot, and all credit of its channel at that listener. Which slots of it are the client's still is
+// told by the Closed that answers, so until then it releases none of them.
+//
 // Datagrams. A UDP socket is made by the control socket and has the same name on every shard; a
 // datagram comes from the shard its flow belongs to, and may be sent by any. Nothing about it is
 // ordered but the datagrams of one shard, each told by
@@ -104,6 +108,7 @@ enum class SubmissionOp : std::uint8_t {
     SetOption,    ///< body.option
     AcceptCredit, ///< body.credit: may hand this many more connections to this channel
     SetUser,      ///< `user` is from now on the user word of this connection's completions
+    Return,       ///< an Accepted that the program did not take: the listener may have it again
     SendDatagram, ///< body.datagram, `hints`, `flags`; `user` is the offset in the TX arena
     ReleaseDatagrams,   ///< body.release: as Release, for slots that datagrams came in
     SetDatagramOption,  ///< body.datagram_option
@@ -138,9 +143,11 @@ enum class ConnectionOption : std::uint32_t {
     MaxSegment,         ///< bytes
     TypeOfService,      ///< IPv4 TOS or IPv6 traffic class
     TimeToLive,         ///< IPv4 TTL or IPv6 hop limit
-    MaxPacingRate = 20, ///< bytes a second; 0: as fast as congestion control allows
     // What follows is the client's own business, or travels with Listen; a shard ignores it.
-    DeferAccept = 16,   ///< of a listener: seconds to wait for text
+    DeferAccept,        ///< of a listener: seconds to wait for text
+    // A shard's again.
+    UnsentLowWater,     ///< bytes not sent yet, beyond which the client queues no more; 0: no bound
+    MaxPacingRate,      ///< bytes a second; 0: as fast as congestion control allows
 };
 
 enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2, Bbr = 3 };
@@ -160,6 +167,9 @@ struct OptionBody {
 struct CreditBody {
     ListenerId listener{};
     std::uint32_t count = 0;
+    /// How many more the program has taken of those this channel was given, the oldest first. The
+    /// others go to another channel if this one ends.
+    std::uint32_t taken = 0;
 };
 
 /// One datagram, or with hints.segment_bytes several of that size to the same place. The bytes are
@@ -237,7 +247,8 @@ enum class CompletionOp : std::uint8_t {
     Received,   ///< body.slices[0 .. count): in-order payload, now the client's
     Sent,       ///< body.sent, and `sent_bytes`
     PeerClosed, ///< FIN: no more payload will come
-    Closed,     ///< the connection is over; `error` says how. The last word about it
+    Closed,     ///< the connection is over; `error` says how. The last word about it.
+                ///< After Return with `count` 1: it is not over, but another's, with all its slots
     Destination,    ///< body.endpoints.local: where the next Datagram of this ring was sent to
     Datagram,       ///< body.arrived: a datagram, or its beginning
     DatagramMore,   ///< body.slices[0 .. count): more of the last Datagram
@@ -256,6 +267,9 @@ struct EndpointsBody {
 
 struct SentBody {
     std::uint32_t room_bytes = 0;  ///< how much it is worth to have queued: it follows cwnd
+    /// With UnsentLowWater: of what was queued, so much was sent for the first time since this was
+    /// last told. The first is negative: what was not sent yet when the option was set.
+    std::int32_t left_bytes = 0;
 };
 
 struct ArrivedBody {

@@ -122,6 +122,7 @@ enum PortOffload : std::uint32_t {
     kOffloadVlanInsert = 128,
     kOffloadRss = 256,
     kOffloadRxInterrupt = 512,
+    kOffloadLro = 1024,  ///< frames may come coalesced
 };
 
 struct PortInfo {

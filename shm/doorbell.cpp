@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,8 +13,9 @@ namespace chiru::shm {
 void DoorbellRinger::wake() const {
     const int saved = errno;  // we run inside a host program's calls
     const std::uint64_t one = 1;
+    // Not write(), at which a host program's thread may be cancelled, with its lock held.
     // The only failure is EAGAIN, a count at its limit: the consumer is awake by then.
-    [[maybe_unused]] const ssize_t written = write(event_fd_, &one, sizeof one);
+    [[maybe_unused]] const long written = syscall(SYS_write, event_fd_, &one, sizeof one);
     errno = saved;
 }
 

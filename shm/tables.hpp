@@ -23,7 +23,7 @@
 namespace chiru::shm {
 
 inline constexpr std::uint32_t kTablesMagic = 0x4348'5254;  // "CHRT"
-inline constexpr std::uint32_t kTablesVersion = 2;
+inline constexpr std::uint32_t kTablesVersion = 3;
 
 struct TableRef {
     std::uint64_t offset = 0;  ///< of the first record, from the region's start
@@ -137,7 +137,7 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint32_t iss = 0;
     std::uint32_t irs = 0;
     std::uint32_t min_rtt_us = 0;
-    std::uint32_t rcv_buffer_bytes = 0;  ///< how far the window may grow
+    std::uint32_t rcv_buffer_bytes = 0;  ///< how far the window may open now
     std::uint16_t peer_mss = 0;
     std::uint16_t timeouts = 0;  ///< in a row, without progress
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
@@ -154,7 +154,8 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint16_t keep_idle_s = 0;      ///< 0: the default, as for the interval and the count
     std::uint16_t keep_interval_s = 0;
     std::uint8_t keep_count = 0;
-    std::array<std::uint8_t, 3> reserved{};
+    std::uint8_t rcv_fixed = 0;   ///< 1: the program has chosen rcv_buffer_bytes; it does not grow
+    std::uint16_t rx_slots = 0;   ///< receive buffers its text is in, unread or behind a gap
 
     /// Queued and never sent.
     std::uint32_t unsent_bytes() const {

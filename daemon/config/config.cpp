@@ -104,6 +104,7 @@ void read_port(YamlSection item, std::vector<PortSettings>& ports) {
               device_name(port.device)))
         item.at("device").complain("another port has the device " + device_name(port.device));
     item.optional("mtu", port.mtu, integer(kSmallestMtu, kLargestMtu));
+    item.optional("lro", port.lro, parse_bool);
     item.reject_unknown_keys();
     ports.push_back(port);
 }

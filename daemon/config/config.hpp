@@ -62,6 +62,7 @@ struct PortSettings {
     std::string name;
     std::string device;  ///< a PCI address or an EAL vdev string, with its arguments
     std::uint16_t mtu = 1500;
+    bool lro = false;  ///< the device may put segments together, if it can
 };
 
 struct SessionSettings {

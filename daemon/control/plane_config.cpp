@@ -47,7 +47,8 @@ PlaneConfig plane_config(const Config& config, const SipKey& secret) {
     plane.hugepages = hugepages(config.dataplane.hugepages);
     if (config.dataplane.buffers != 0) plane.rx_slots = config.dataplane.buffers;
     for (const PortSettings& port : config.ports)
-        plane.ports.push_back({.name = port.name, .device = port.device, .mtu = port.mtu});
+        plane.ports.push_back({.name = port.name, .device = port.device, .mtu = port.mtu,
+                               .lro = port.lro});
     plane.stack.connections = config.dataplane.connections;
     plane.stack.secret = secret;
     plane.stack.interfaces = config.interfaces;

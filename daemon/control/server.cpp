@@ -212,10 +212,11 @@ void Server::end(Session& session, const std::string& why) {
     log_client(LogLevel::Info, session.to_string() + " ends: " + why);
     session.state = Session::State::Ending;
     Orders orders = datagrams_.end_session(session.index);
-    for (const Order& what : listeners_.end_session(session.index)) orders.push_back(what);
+    // Before it leaves its listeners: they get back what its program had not taken.
     orders.push_back(DetachSession{
         .session = session.index,
         .parting = session.said_farewell ? Parting::Orderly : Parting::Lost});
+    for (const Order& what : listeners_.end_session(session.index)) orders.push_back(what);
     const std::uint64_t number = session.number;
     const std::uint64_t tag = pending_.expect(orders.size() * plane_.shard_count(),
                                               [this, number](const Report&) { gone(number); });

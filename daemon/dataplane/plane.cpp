@@ -159,7 +159,8 @@ Result<void, std::string> DataPlane::State::start_devices(const PlaneConfig& con
                                        .device = setup.device,
                                        .mtu = setup.mtu,
                                        .shards = shard_count,
-                                       .want_interrupts = config.idle != IdlePolicy::Poll};
+                                       .want_interrupts = config.idle != IdlePolicy::Poll,
+                                       .coalesce = setup.lro};
         Result<std::unique_ptr<nic::Port>, std::string> port = nic::Port::probe(options, log);
         if (!port) return std::unexpected(port.error());
         slots += (*port)->buffers_kept();

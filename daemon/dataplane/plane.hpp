@@ -40,6 +40,7 @@ struct PortSetup {
     std::string name;
     std::string device;       ///< a PCI address, or an EAL vdev string such as "net_tap0,iface=x"
     std::uint16_t mtu = 1500;
+    bool lro = false;  ///< the device may put segments together
 };
 
 struct PlaneConfig {

@@ -225,6 +225,12 @@ void Port::negotiate(const rte_eth_dev_info& device, rte_eth_conf& wanted) {
     if ((config_.offloads & shm::kOffloadRxL4Checksum) != 0)
         wanted.rxmode.offloads |= device.rx_offload_capa & RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 
+    if (options_.coalesce && (device.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_LRO) != 0) {
+        wanted.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO |
+                                  (device.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER);
+        wanted.rxmode.max_lro_pkt_size = device.max_lro_pkt_size;
+        config_.offloads |= shm::kOffloadLro;
+    }
     for (const OffloadPair& pair : kTransmitOffloads) {
         if (!hardware || (device.tx_offload_capa & pair.dpdk) == 0) continue;
         wanted.txmode.offloads |= pair.dpdk;

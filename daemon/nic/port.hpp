@@ -37,6 +37,7 @@ struct PortOptions {
     std::uint16_t mtu = 1500;
     std::uint16_t shards = 1;
     bool want_interrupts = true;  ///< shards may sleep
+    bool coalesce = false;        ///< the device may put segments together (LRO)
 };
 
 /// What can wake a shard that waits for a queue's frames.
@@ -87,6 +88,8 @@ public:
     /// The driver takes one contiguous buffer a frame, out of the receive arena.
     bool sends_from_arena() const { return sends_from_arena_; }
     bool needs_prepare() const;
+    /// Frames may be larger than the MTU.
+    bool coalesces() const { return (config_.offloads & shm::kOffloadLro) != 0; }
     /// A peer's end can make a burst fault (memif_guard.hpp).
     bool needs_guard() const { return is_driver("net_memif"); }
     const WakeSource& wake_source(std::uint16_t queue) const { return wake_sources_[queue]; }

@@ -2,6 +2,7 @@
 #include "daemon/nic/shard_io.hpp"
 
 #include "daemon/nic/attached_slice.hpp"
+#include "daemon/nic/coalesced.hpp"
 #include "daemon/nic/memif_guard.hpp"
 
 #include <rte_ethdev.h>
@@ -59,7 +60,9 @@ std::uint16_t receive_flags(const rte_mbuf& frame) {
     const std::uint64_t l4 = flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
     if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD) ours |= kRxIpChecksumGood;
     if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD) ours |= kRxIpChecksumBad;
-    if (l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD) ours |= kRxL4ChecksumGood;
+    // "None": it is not in the frame, but the device knows that the text is right.
+    if (l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD || l4 == RTE_MBUF_F_RX_L4_CKSUM_NONE)
+        ours |= kRxL4ChecksumGood;
     if (l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD) ours |= kRxL4ChecksumBad;
     if ((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) ours |= kRxVlanStripped;
     return ours;
@@ -79,6 +82,7 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
         queue.own = shard < port->queues();
         queue.prepare = port->needs_prepare();
         queue.guard = port->needs_guard();
+        if (port->coalesces()) queue.pieces = most_pieces(arena.data_bytes());
         queue.paused = !port->is_started();
         queues_.push_back(queue);
     }
@@ -105,7 +109,9 @@ std::size_t ShardIo::receive(std::span<RxFrame, kBurst> frames) {
 
 std::size_t ShardIo::receive(Queue& queue, std::span<RxFrame> frames) {
     std::array<rte_mbuf*, kBurst> mbufs;
-    const auto wanted = static_cast<std::uint16_t>(std::min(frames.size(), mbufs.size()));
+    const auto wanted =
+        static_cast<std::uint16_t>(std::min(frames.size() / queue.pieces, mbufs.size()));
+    if (wanted == 0) return 0;
     std::uint16_t taken = 0;
     const auto burst = [&] {
         taken = rte_eth_rx_burst(queue.device, queue.queue, mbufs.data(), wanted);
@@ -122,10 +128,32 @@ std::size_t ShardIo::receive(Queue& queue, std::span<RxFrame> frames) {
         if (i + 1 < taken) rte_prefetch0(data_of(mbufs[i + 1]));
         if (mbufs[i]->nb_segs == 1) {
             frames[count++] = describe(*mbufs[i], queue);
-        } else {  // longer than the MTU that was agreed on
-            counters_.add(Counter::RxOversized);
+        } else {
+            count += receive_chain(*mbufs[i], queue, frames.subspan(count));
             rte_pktmbuf_free(mbufs[i]);
         }
+    }
+    return count;
+}
+
+/// A frame in several segments: put together by the device, or longer than the MTU agreed on.
+std::size_t ShardIo::receive_chain(const rte_mbuf& chain, const Queue& queue,
+                                   std::span<RxFrame> frames) {
+    std::array<rte_mbuf*, kBurst> pieces;
+    const std::size_t room = std::min({pieces.size(), frames.size(), queue.pieces});
+    const std::size_t count =
+        queue.pieces == 1 ? 0 : copy_chain(chain, arena_.pool(), arena_.data_bytes(),
+                                           std::span(pieces).first(room));
+    if (count == 0) {
+        counters_.add(Counter::RxOversized);
+        return 0;
+    }
+    counters_.add(Counter::RxCoalesced);
+    counters_.add(Counter::CopiedRxCoalesced, chain.pkt_len);
+    for (std::size_t i = 0; i < count; ++i) {
+        frames[i] = describe(*pieces[i], queue);
+        // The headers are ours; and a device puts together only what it has verified.
+        if (count > 1) frames[i].flags |= kRxIpChecksumGood | kRxL4ChecksumGood;
     }
     return count;
 }

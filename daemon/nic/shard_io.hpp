@@ -100,6 +100,7 @@ private:
         bool prepare = false;
         bool guard = false;
         bool paused = false;
+        std::size_t pieces = 1;  ///< frames that one from the device may become
         std::uint16_t sender = 0;  ///< the shard that has it
         std::uint16_t first = 0;
         std::uint16_t count = 0;
@@ -108,6 +109,8 @@ private:
     };
 
     std::size_t receive(Queue& queue, std::span<RxFrame> frames);
+    std::size_t receive_chain(const rte_mbuf& chain, const Queue& queue,
+                              std::span<RxFrame> frames);
     RxFrame describe(const rte_mbuf& frame, const Queue& queue) const;
     void refill_heads();
     void close_gaps(std::size_t count);

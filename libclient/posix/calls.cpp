@@ -3,6 +3,7 @@
 // The socket and data calls: whose descriptor is it, and if it is ours, what does the socket say.
 #include "libclient/posix/calls.hpp"
 
+#include "libclient/no_cancel.hpp"
 #include "libclient/posix/datagram.hpp"
 #include "libclient/posix/real.hpp"
 #include "libclient/posix/socket.hpp"
@@ -453,6 +454,7 @@ ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (socket.phase() == Phase::Fresh) return kToKernel;
             if (socket.datagrams() != nullptr) return -EINVAL;
+            const client::NoCancel no_cancel;
             return transmit_file(guard, socket, in, offset, bytes);
         },
         [&] { return real().sendfile(out, in, offset, bytes); });
@@ -491,7 +493,7 @@ int remember_epoll(int fd) {
     return fd;
 }
 
-/// kToKernel if no socket of ours is in the set.
+/// kToKernel if the set is not in the table.
 int wait_mixed(int epoll_fd, epoll_event* events, int room, const Deadline& deadline,
                const sigset_t* mask) {
     if (fd_table.find(epoll_fd) == nullptr || room <= 0 || events == nullptr) return kToKernel;
@@ -500,8 +502,10 @@ int wait_mixed(int epoll_fd, epoll_event* events, int room, const Deadline& dead
         Guard guard;
         if (!guard) return kToKernel;
         Epoll* epoll = epoll_at(epoll_fd);
-        if (epoll == nullptr || !epoll->active()) return kToKernel;
-        result = epoll->wait(guard, epoll_fd, events, room, deadline, mask);
+        if (epoll == nullptr) return kToKernel;
+        result = epoll->active()
+                     ? epoll->wait(guard, epoll_fd, events, room, deadline, mask)
+                     : epoll->wait_for_kernel(guard, epoll_fd, events, room, deadline, mask);
     }
     if (result >= 0) return result;
     errno = -result;

@@ -149,13 +149,19 @@ int ioctl(int fd, unsigned long request, void* argument) {
     }
     if (socket->phase() == Phase::Fresh) return real().ioctl(fd, request, argument);
     if (request == FIOASYNC || request == SIOCATMARK) return refuse(EINVAL);
-    if (request != SIOCINQ && request != SIOCOUTQ) return real().ioctl(fd, request, argument);
+    if (request != SIOCINQ && request != SIOCOUTQ && request != SIOCOUTQNSD)
+        return real().ioctl(fd, request, argument);
     if (number == nullptr) return refuse(EFAULT);
     if (socket->phase() != Phase::Live || socket->chiru() == nullptr) return refuse(EINVAL);
     guard.process().process();
     if (socket->chiru() == nullptr) return refuse(EBADF);
     if (request == SIOCINQ && socket->datagrams() != nullptr) {
         *number = socket->datagrams()->next_bytes(fd);
+        return 0;
+    }
+    if (request == SIOCOUTQNSD) {  // of TCP alone
+        const auto info = socket->channel().info(*socket->chiru());
+        *number = info ? static_cast<int>(info->unsent_bytes()) : 0;
         return 0;
     }
     *number = static_cast<int>(request == SIOCINQ ? socket->chiru()->unread_bytes()

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <optional>
+#include <span>
 
 namespace chiru::posix {
 
@@ -24,6 +26,34 @@ constexpr std::uint32_t kExclusiveAllows =
 alignas(2) const char mark_of_ours[2] = {};
 
 std::uint64_t mark() { return reinterpret_cast<std::uint64_t>(&mark_of_ours[0]); }
+
+/// Counts a thread, however its call ends.
+class Counted {
+public:
+    explicit Counted(std::uint32_t& count) : count_(count) { ++count_; }
+    ~Counted() { --count_; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+
+private:
+    std::uint32_t& count_;
+};
+
+/// epoll_pwait2() with the lock away; a negative errno value if it fails.
+int kernel_wait(Guard& guard, int fd, std::span<epoll_event> events,
+                const std::optional<timespec>& limit, const sigset_t* mask) {
+    const Away away(guard);
+    const int room = static_cast<int>(events.size());
+    int count = real().epoll_pwait2(fd, events.data(), room, limit ? &*limit : nullptr, mask);
+    if (count < 0 && errno == ENOSYS) {  // before Linux 5.11
+        const auto ms = limit ? std::min<std::int64_t>(
+                                    limit->tv_sec * 1000 + (limit->tv_nsec + 999'999) / 1'000'000,
+                                    INT32_MAX)
+                              : -1;
+        count = real().epoll_pwait(fd, events.data(), room, static_cast<int>(ms), mask);
+    }
+    return count < 0 ? -errno : count;
+}
 
 }  // namespace
 
@@ -135,6 +165,7 @@ void Epoll::session_came() {
     watching_ = true;
     Process::get().watch(fd_, mark());
     if (waiters_ != 0) Process::get().wake_sleepers();
+    if (unaware_ != 0) Process::get().wake_now();
 }
 
 void Epoll::session_gone() {
@@ -146,10 +177,10 @@ void Epoll::session_gone() {
 // ---- epoll_wait ----------------------------------------------------------------------------
 
 void Epoll::touch(Interest& interest) {
-    if (interest.disabled || ready_.contains(interest)) return;
+    if (interest.disabled) return;
     const std::uint32_t wanted = interest.event.events | EPOLLERR | EPOLLHUP;
     if ((interest.socket->readiness() & wanted) == 0) return;
-    ready_.push_back(interest);
+    if (!ready_.contains(interest)) ready_.push_back(interest);
     if (waiters_ != 0) Process::get().wake_sleepers();
 }
 
@@ -194,49 +225,63 @@ int Epoll::ask_kernel(epoll_event* events, int room) {
 }
 
 /// The kernel's events that ended the sleep, or a negative errno value.
-int Epoll::sleep(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+int Epoll::sleep(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
                  const sigset_t* mask) {
-    const int fd = fd_;
     const auto limit = deadline.left(guard.process().sleep_limit());
-    guard.give_away();
-    int count = real().epoll_pwait2(fd, events, room, limit ? &*limit : nullptr, mask);
-    if (count < 0 && errno == ENOSYS) {  // before Linux 5.11
-        const auto ms = limit ? std::min<std::int64_t>(
-                                    limit->tv_sec * 1000 + (limit->tv_nsec + 999'999) / 1'000'000,
-                                    INT32_MAX)
-                              : -1;
-        count = real().epoll_pwait(fd, events, room, static_cast<int>(ms), mask);
-    }
-    const int error = count < 0 ? errno : 0;
-    guard.take_back();
-    return error != 0 ? -error : without_marks(events, count);
+    const int count = kernel_wait(guard, fd_, events, limit, mask);
+    return count < 0 ? count : without_marks(events.data(), count);
 }
 
 int Epoll::wait(Guard& guard, int epoll_fd, epoll_event* events, int room,
                 const Deadline& deadline, const sigset_t* mask) {
     fd_ = epoll_fd;
-    Process& process = guard.process();
     const Pin pin(*this);
+    const Counted waiting(waiters_);
+    const int count = wait_counted(guard, events, room, deadline, mask);
+    // Several threads in one set: what is ready still, the kernel too tells another one.
+    if (waiters_ > 1 && !ready_.empty()) guard.process().wake_sleepers();
+    return count;
+}
+
+int Epoll::wait_counted(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+                        const sigset_t* mask) {
+    Process& process = guard.process();
     int count = 0;
-    ++waiters_;
     for (;;) {
         process.process();
         if (has_kernel_ && kernel_is_due()) count = ask_kernel(events, std::max(room / 2, 1));
         count += collect(events + count, room - count);
-        if (count != 0 || deadline.passed()) break;
+        if (count != 0 || deadline.passed()) return count;
         if (spin(process, [&] { return !ready_.empty(); })) continue;
-        if (!process.before_sleep()) continue;
-        count = sleep(guard, events, room, deadline, mask);
-        process.after_sleep();
+        {
+            const Nap nap(process);
+            if (!nap.may_sleep()) continue;
+            count = sleep(guard, {events, static_cast<std::size_t>(room)}, deadline, mask);
+        }
         process.process();
         const int kernels = std::max(count, 0);
         const int ours = collect(events + kernels, room - kernels);
-        if (count < 0 && ours == 0) break;
+        if (count < 0 && ours == 0) return count;
         count = kernels + ours;
-        if (count != 0) break;
+        if (count != 0) return count;
     }
-    --waiters_;
-    return count;
+}
+
+int Epoll::wait_for_kernel(Guard& guard, int epoll_fd, epoll_event* events, int room,
+                           const Deadline& deadline, const sigset_t* mask) {
+    const Pin pin(*this);
+    int count = 0;
+    {
+        const Counted unaware(unaware_);
+        count = kernel_wait(guard, epoll_fd, {events, static_cast<std::size_t>(room)},
+                            deadline.left(Micros::max()), mask);
+    }
+    if (count < 0 || !active_) return count;
+    // Another thread put a socket of ours here. The nudge's edge wakes one thread: pass it on.
+    if (unaware_ != 0) guard.process().wake_now();
+    count = without_marks(events, count);
+    if (count != 0) return count;
+    return wait(guard, epoll_fd, events, room, deadline, mask);
 }
 
 }  // namespace chiru::posix

@@ -24,6 +24,7 @@
 #include "libclient/posix/wait.hpp"
 
 #include <cstdint>
+#include <span>
 
 #include <sys/epoll.h>
 
@@ -50,6 +51,9 @@ public:
 
     /// Does it hold a socket of ours, or did it once? Else it is the kernel's alone.
     bool active() const { return active_; }
+    /// wait() for a set that is not: what the kernel says, until a socket of ours comes.
+    int wait_for_kernel(Guard& guard, int epoll_fd, epoll_event* events, int room,
+                        const Deadline& deadline, const sigset_t* mask);
 
     /// For a socket in the table, through the program's descriptor `epoll_fd`: 0 or a negative
     /// errno value.
@@ -84,8 +88,10 @@ private:
     int collect(epoll_event* events, int room);
     bool kernel_is_due();
     int ask_kernel(epoll_event* events, int room);
-    int sleep(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+    int sleep(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
               const sigset_t* mask);
+    int wait_counted(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
+                     const sigset_t* mask);
     /// Takes out what only woke us.
     int without_marks(epoll_event* events, int count);
 
@@ -93,7 +99,8 @@ private:
     bool active_ = false;
     bool watching_ = false;
     bool has_kernel_ = false;
-    std::uint32_t waiters_ = 0;
+    std::uint32_t waiters_ = 0;  ///< threads in wait()
+    std::uint32_t unaware_ = 0;  ///< threads in wait_for_kernel()
     std::uint32_t calls_since_kernel_ = 0;
     Instant kernel_asked_{};
     List<Interest, &Interest::in_ready> ready_;

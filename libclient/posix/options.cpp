@@ -68,6 +68,9 @@ constexpr Row kRows[] = {
     number(R::DeferAccept, IPPROTO_TCP, TCP_DEFER_ACCEPT, kKept, 0, INT_MIN, INT_MAX),
     number(R::FastOpen, IPPROTO_TCP, TCP_FASTOPEN, kKept, 0, 0, INT_MAX),
     number(R::FastOpenConnect, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, kKept, 0, 0, 1),
+    // The kernel takes every number, as an unsigned one.
+    number(R::UnsentLowWater, IPPROTO_TCP, TCP_NOTSENT_LOWAT, C::UnsentLowWater, 0, INT_MIN,
+           INT_MAX),
 };
 static_assert(std::size(kRows) == static_cast<std::size_t>(OptionRow::Count));
 
@@ -146,7 +149,7 @@ int Options::set(client::Channel* channel, client::Socket* socket, int level, in
         return -EINVAL;  // too late
     if (socket != nullptr && row->option != kKept) {
         const auto done = channel->set_option(*socket, row->option,
-                                              static_cast<std::uint64_t>(number));
+                                              static_cast<std::uint32_t>(number));
         if (!done) return -done.error();
     }
     // Linux answers twice of what was asked for, for its own bookkeeping; programs expect it.
@@ -164,7 +167,7 @@ void Options::apply(client::Channel& channel, client::Socket& socket) const {
         if (row.option == kKept || (set_ & (1U << place(row.row))) == 0) continue;
         const int number = values_[place(row.row)] / (is_buffer(row.row) ? 2 : 1);
         static_cast<void>(channel.set_option(socket, row.option,
-                                             static_cast<std::uint64_t>(number)));
+                                             static_cast<std::uint32_t>(number)));
     }
     if (congestion_set_)
         static_cast<void>(

@@ -51,6 +51,7 @@ enum class OptionRow : std::uint8_t {
     DeferAccept,
     FastOpen,
     FastOpenConnect,
+    UnsentLowWater,
     Count,
 };
 

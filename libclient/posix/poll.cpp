@@ -107,9 +107,12 @@ int poll_both(Guard& guard, Poll& poll, const Deadline& deadline, const sigset_t
         if (!pinned) poll.pin();
         pinned = true;
         if (spin(process, [&] { return poll.ours_ready(); })) continue;
-        if (!process.before_sleep()) continue;
-        const int error = sleep_once(process, guard, deadline, poll.kernel(), mask);
-        process.after_sleep();
+        int error = 0;
+        {
+            const Nap nap(process);
+            if (!nap.may_sleep()) continue;
+            error = sleep_once(process, guard, deadline, poll.kernel(), mask);
+        }
         if (error == 0) continue;
         process.process();
         const int late = poll.ours_ready() ? poll.answer() : 0;

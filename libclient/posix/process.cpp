@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 namespace chiru::posix {
 
@@ -118,7 +119,7 @@ void Process::own(int fd) {
 void Process::close_own(int fd) {
     if (fd < 0) return;
     fd_table.remove(fd);
-    real().close(fd);
+    ::syscall(SYS_close, fd);  // no cancellation point: destructors come here
 }
 
 /// A session and its channel, with every descriptor of theirs raised and marked as ours.
@@ -219,16 +220,18 @@ bool Process::spun(bool successfully) {
     return successfully;
 }
 
-bool Process::before_sleep() {
-    if (channel_ == nullptr) return true;
-    if (!channel_->arm()) return false;
-    ++sleepers_;
-    return true;
+Nap::Nap(Process& process)
+    : process_(process),
+      channel_(process.channel_),
+      may_sleep_(channel_ == nullptr || channel_->arm()) {
+    if (may_sleep_) ++process_.sleepers_;
 }
 
-void Process::after_sleep() {
-    if (sleepers_ > 0) --sleepers_;
-    if (channel_ != nullptr) channel_->disarm();
+Nap::~Nap() {
+    if (!may_sleep_) return;
+    if (process_.sleepers_ > 0) --process_.sleepers_;  // none in a child that a handler forked
+    // Another channel, or none: the daemon died, or we are a child and it is the parent's.
+    if (channel_ != nullptr && channel_ == process_.channel_) channel_->disarm();
 }
 
 Micros Process::sleep_limit() const {
@@ -238,7 +241,7 @@ Micros Process::sleep_limit() const {
 void Process::wake_now() {
     wake_needed_ = false;
     const std::uint64_t one = 1;
-    if (nudge_ >= 0) static_cast<void>(real().write(nudge_, &one, sizeof one));
+    if (nudge_ >= 0) static_cast<void>(::syscall(SYS_write, nudge_, &one, sizeof one));
 }
 
 void Process::watch(int epoll_fd, std::uint64_t mark) {

@@ -85,10 +85,7 @@ public:
     /// The program ends in order.
     void say_farewell();
 
-    /// Announces sleep; false: do not, there is something to do. Give the lock away, sleep on the
-    /// waiter (or in a watched epoll set) no longer than sleep_limit(), and call after_sleep().
-    bool before_sleep();
-    void after_sleep();
+    /// How long a Nap may last.
     Micros sleep_limit() const;
     Waiter take_waiter();
     void give_waiter(const Waiter& waiter);
@@ -123,6 +120,7 @@ public:
     bool warned_inherited = false;
 
 private:
+    friend class Nap;
     Process();
     int open_channel();
     void detach();
@@ -155,6 +153,24 @@ private:
     std::uint32_t* alive_ = nullptr;  ///< 1; in a child the kernel makes it 0
 };
 
+/// A sleep, announced to the daemon and other threads while this lives. Give the lock away, sleep
+/// on a waiter (or in a watched epoll set) no longer than sleep_limit(), and process() afterwards.
+class Nap {
+public:
+    explicit Nap(Process& process);
+    ~Nap();
+    Nap(const Nap&) = delete;
+    Nap& operator=(const Nap&) = delete;
+
+    /// False: do not, there is something to do.
+    bool may_sleep() const { return may_sleep_; }
+
+private:
+    Process& process_;
+    std::shared_ptr<client::Channel> channel_;  ///< whose shards were told
+    bool may_sleep_;
+};
+
 /// Holds the process's lock. False inside a signal handler that interrupted this library: then
 /// nothing may be touched, and the call must fail.
 class Guard {
@@ -174,16 +190,27 @@ public:
 
     explicit operator bool() const { return held_; }
     Process& process() { return process_; }
-    /// Around a sleep.
-    void give_away() {
+
+private:
+    friend class Away;
+    Process& process_;
+    bool held_;
+};
+
+/// Gives the lock away, around a sleep. If pthread_cancel() ends it, the lock is back before
+/// anything else of the call is taken down.
+class Away {
+public:
+    explicit Away(Guard& guard) : process_(guard.process_) {
         if (process_.wake_needed()) [[unlikely]] process_.wake_now();
         process_.lock.unlock();
     }
-    void take_back() { process_.lock.lock(); }
+    ~Away() { process_.lock.lock(); }
+    Away(const Away&) = delete;
+    Away& operator=(const Away&) = delete;
 
 private:
     Process& process_;
-    bool held_;
 };
 
 }  // namespace chiru::posix

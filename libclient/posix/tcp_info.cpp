@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 
 // Not <netinet/tcp.h>: its tcp_info ends where the kernel's of 2007 did.
 #include <linux/tcp.h>
@@ -64,7 +66,9 @@ tcp_info told_of(const shm::ConnectionInfo& info) {
     told.tcpi_snd_ssthresh = info.ssthresh_bytes / mss;
     told.tcpi_snd_cwnd = info.cwnd_bytes / mss;
     told.tcpi_advmss = info.mss;
-    told.tcpi_rcv_space = info.rcv_buffer_bytes;
+    // The window follows twice what the reader takes in a round trip.
+    told.tcpi_rcv_space = info.rcv_buffer_bytes / 2;
+    told.tcpi_rcv_ssthresh = info.rcv_buffer_bytes;
     told.tcpi_total_retrans = info.retransmitted_segments;
     told.tcpi_pacing_rate = info.pacing_kbps == 0 ? ~std::uint64_t{0}
                                                   : std::uint64_t{info.pacing_kbps} * 1000;
@@ -90,7 +94,12 @@ int get_tcp_info(Socket& socket, void* value, socklen_t* length) {
     told.tcpi_state = linux_state(shm::TcpState::Closed);
     if (info) told = told_of(*info);
     told.tcpi_max_pacing_rate = socket.options().max_pacing_rate();
-    return store_option(&told, sizeof told, value, length);
+    // Linux 6.2 appended tcpi_rcv_wnd and tcpi_rehash; the headers at hand may be older.
+    constexpr std::size_t kReceiveWindow = offsetof(tcp_info, tcpi_snd_wnd) + 4;
+    std::array<std::byte, std::max(sizeof told, kReceiveWindow + 8)> bytes{};
+    std::memcpy(bytes.data(), &told, sizeof told);
+    if (info) std::memcpy(bytes.data() + kReceiveWindow, &info->rcv_wnd, sizeof info->rcv_wnd);
+    return store_option(bytes.data(), bytes.size(), value, length);
 }
 
 int get_congestion(Socket& socket, void* value, socklen_t* length) {

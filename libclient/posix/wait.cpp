@@ -21,6 +21,29 @@ timespec timespec_of(Micros span) {
     return {.tv_sec = micros / kMicrosPerSecond, .tv_nsec = micros % kMicrosPerSecond * 1000};
 }
 
+class BorrowedWaiter {
+public:
+    explicit BorrowedWaiter(Process& process) : process_(process), waiter_(process.take_waiter()) {}
+    ~BorrowedWaiter() { process_.give_waiter(waiter_); }
+    BorrowedWaiter(const BorrowedWaiter&) = delete;
+    BorrowedWaiter& operator=(const BorrowedWaiter&) = delete;
+    int fd() const { return waiter_.fd; }
+
+private:
+    Process& process_;
+    Waiter waiter_;
+};
+
+/// Takes the edges, so that the waiter is quiet until the next ones. True: the daemon stirred.
+bool take_edges(int waiter_fd) {
+    std::array<epoll_event, 4> edges;
+    const int count = real().epoll_wait(waiter_fd, edges.data(), edges.size(), 0);
+    bool stirred = false;
+    for (int i = 0; i < count; ++i)
+        stirred |= edges[static_cast<std::size_t>(i)].data.u64 == kWaiterMark + 1;
+    return stirred;
+}
+
 }  // namespace
 
 Instant now() {
@@ -69,30 +92,25 @@ int sleep_once(Process& process, Guard& guard, const Deadline& deadline,
                std::span<pollfd> kernel_fds, const sigset_t* mask) {
     const auto limit = deadline.left(process.sleep_limit());
     const timespec* timeout = limit ? &*limit : nullptr;
-    const Waiter waiter = process.take_waiter();
+    const BorrowedWaiter waiter(process);
     std::array<pollfd, 8> few;
     std::vector<pollfd> many;
     if (kernel_fds.size() >= few.size()) many.resize(kernel_fds.size() + 1);
     const std::span<pollfd> all =
         many.empty() ? std::span(few).first(kernel_fds.size() + 1) : std::span(many);
     std::copy(kernel_fds.begin(), kernel_fds.end(), all.begin());
-    all.back() = {.fd = waiter.fd, .events = POLLIN, .revents = 0};
+    all.back() = {.fd = waiter.fd(), .events = POLLIN, .revents = 0};
 
-    guard.give_away();
-    const int ready = real().ppoll(all.data(), all.size(), timeout, mask);
-    const int error = ready < 0 ? errno : 0;
+    int ready = 0;
+    int error = 0;
     bool daemon_stirred = false;
-    if (ready > 0 && all.back().revents != 0) {
-        // Takes the edges, so that the waiter is quiet until the next ones.
-        std::array<epoll_event, 4> edges;
-        const int count = real().epoll_wait(waiter.fd, edges.data(), edges.size(), 0);
-        for (int i = 0; i < count; ++i)
-            daemon_stirred |= edges[static_cast<std::size_t>(i)].data.u64 == kWaiterMark + 1;
+    {
+        const Away away(guard);
+        ready = real().ppoll(all.data(), all.size(), timeout, mask);
+        error = ready < 0 ? errno : 0;
+        if (ready > 0 && all.back().revents != 0) daemon_stirred = take_edges(waiter.fd());
     }
-    guard.take_back();
     if (daemon_stirred) process.check_daemon();
-
-    process.give_waiter(waiter);
     if (ready > 0) std::copy_n(all.begin(), kernel_fds.size(), kernel_fds.begin());
     return error;
 }

@@ -82,9 +82,12 @@ int wait_until(Process& process, Guard& guard, const Deadline& deadline, Ready r
         if (ready()) return 0;
         if (deadline.passed()) return EAGAIN;
         if (spin(process, ready)) return 0;
-        if (!process.before_sleep()) continue;
-        const int error = sleep_once(process, guard, deadline, kernel_fds);
-        process.after_sleep();
+        int error = 0;
+        {
+            const Nap nap(process);
+            if (!nap.may_sleep()) continue;
+            error = sleep_once(process, guard, deadline, kernel_fds);
+        }
         if (error != EINTR || handlers_restart()) continue;
         process.process();
         return ready() ? 0 : EINTR;

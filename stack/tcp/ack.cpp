@@ -17,6 +17,7 @@ void Machine::process_ack(Connection& c, Arrival& a) {
     report.now = a.now;
     report.in_flight_bytes = c.pipe_bytes();
     report.cwnd_limited = c.has(kCwndLimited);
+    report.reducing = c.reducing();
     report.echoed = seg.has(wire::kEce) && c.negotiated(shm::kNegotiatedEcn);
     if (report.echoed) count(Counter::TcpEchoesReceived);
 
@@ -63,6 +64,7 @@ void Machine::update_window(Connection& c, const Segment& seg, Index self) {
     if (seg.ack == c.snd_una() && Seq(c.info.snd_wl1) > seg.seq) return;
     const std::uint32_t wnd = seg.wnd << c.info.snd_shift;
     const bool opened = wnd > c.info.snd_wnd;
+    const bool was_closed = c.info.timeouts > 0 && closed_to_repeats(c);
     c.info.snd_wnd = wnd;
     c.info.max_snd_wnd = std::max(c.info.max_snd_wnd, wnd);
     c.info.snd_wl1 = seg.seq.raw();
@@ -73,6 +75,19 @@ void Machine::update_window(Connection& c, const Segment& seg, Index self) {
         c.clear(kOweProbe);
         mark_output(c, self);
     }
+    if (was_closed && seg.ack == c.snd_una() && !closed_to_repeats(c)) repeat_refused(c, self);
+}
+
+// What was sent again into a closed window was not kept by the peer, and is not in the network.
+// Now there is room: it goes at once, not when a timer ends that was backed off meanwhile.
+void Machine::repeat_refused(Connection& c, Index self) {
+    c.info.timeouts = 0;
+    c.info.rto_us = estimated_rto(c.info, config_.tcp);
+    c.spurious = kNoTest;
+    send_.mark_lost(c, c.flight_head);
+    c.set(kForceOne);
+    arm_retransmit(c, now_);
+    mark_output(c, self);
 }
 
 // Each flight that lies in a block whole is with the peer. A large one, which the port cut into

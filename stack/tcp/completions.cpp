@@ -50,6 +50,10 @@ std::size_t Machine::complete(ChannelIndex channel, std::span<Completion> comple
         out.error = refusals_[i].error;
         out.count = static_cast<std::uint8_t>(refusals_[i].shard);
         out.user = refusals_[i].user;
+        if (refusals_[i].returned != shm::kNoConnection) {
+            out.connection = refusals_[i].returned;
+            out.count = 1;
+        }
         state.refusals = refusals_[i].next;
         refusals_.give(i);
         --state.refusal_count;
@@ -110,10 +114,11 @@ bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
         release_client(c, self);
         return true;
     }
-    if (c.info.sent_bytes > 0) {
+    if (c.info.sent_bytes > 0 || (c.events & kEventLaunched) != 0) {
         Completion* made = begin(CompletionOp::Sent);
         if (made == nullptr) return false;
         made->sent.room_bytes = send_room(c);
+        made->sent.left_bytes = take_launched(c);
     }
     unmark_event(c, self);
     return true;
@@ -125,15 +130,45 @@ std::uint32_t Machine::send_room(const Connection& c) const {
     return std::min(2 * std::min(window, 1u << 30), config_.tcp.send_buffer_bytes);
 }
 
+// From now on the client hears what was sent, counted from what it has queued so far.
+void Machine::watch_unsent(Connection& c, Index self, std::uint64_t low_water) {
+    const Extra* had = extra(c);
+    const bool first = had == nullptr || (had->uses & kForUnsent) == 0;
+    Extra* e = need_extra(c, kForUnsent);
+    if (e == nullptr) return;
+    e->unsent_low_water =
+        low_water == 0 ? 0xffff'ffffu : static_cast<std::uint32_t>(low_water);
+    if (!first) return tell_launched(c, self);
+    e->launched_told = static_cast<std::uint32_t>(c.info.tx_bytes) + c.unsent_bytes();
+    tell(c, self, kEventLaunched);
+}
+
+// Worth a completion once the client thinks it is at its mark, and is well below it.
+void Machine::tell_launched(Connection& c, Index self) {
+    const Extra* e = extra(c);
+    if (e == nullptr || (e->uses & kForUnsent) == 0) return;
+    const std::uint64_t unsent = c.unsent_bytes();
+    const std::uint32_t untold =
+        static_cast<std::uint32_t>(c.info.tx_bytes) - e->launched_told;
+    if (2 * unsent < e->unsent_low_water && 2 * (unsent + untold) >= e->unsent_low_water)
+        tell(c, self, kEventLaunched);
+}
+
+std::int32_t Machine::take_launched(Connection& c) {
+    c.events &= static_cast<std::uint8_t>(~kEventLaunched);
+    Extra* e = extra(c);
+    if (e == nullptr || (e->uses & kForUnsent) == 0) return 0;
+    const std::uint32_t before = e->launched_told;
+    e->launched_told = static_cast<std::uint32_t>(c.info.tx_bytes);
+    return static_cast<std::int32_t>(e->launched_told - before);
+}
+
 // The next slice of queued text; false if there is none.
 bool Machine::deliver(Connection& c, Index self, Completion& completion) {
     if (c.receive_head == kNil) return false;
     Session& session = sessions_[c.session];
     if (!session.private_slots.empty()) return deliver_private(c, self, session, completion);
     const Index slot = rx_.deliver(c);
-    RxSlot& s = rx_[slot];
-    s.connection = self;
-    s.generation = c.info.generation;
     session.delivered.push_back(rx_.records(), slot);
     completion.slices[completion.count++] = rx_.slice_of(slot);
     return true;
@@ -162,6 +197,7 @@ bool Machine::deliver_private(Connection& c, Index self, Session& session,
     }
     count(Counter::CopiedRxPrivate, p.length);
     ++session.slots_held;
+    ++c.info.rx_slots;
     if (session.config.counters != nullptr)
         session.config.counters->rx_slots_held.set(session.slots_held);
     completion.slices[completion.count++] = {at, p.length, shm::kPrivateRxArena, 0};

@@ -77,7 +77,9 @@ void Machine::congestion_ack(Connection& c, const AckReport& report, bool more_l
     }
     if (report.acked_bytes == 0 && bbr == nullptr) return;
     AckReport told = report;
-    told.reducing = c.reducing();
+    // What ends a recovery acknowledges a window at once; it only leaves the threshold (RFC 5681
+    // §3.2, step 6).
+    told.reducing = report.reducing || c.reducing();
     told.recovering = c.recovering();
     told.lost_bytes = c.info.retransmitted_bytes + c.lost_bytes;
     told.una = c.snd_una();

@@ -70,6 +70,7 @@ enum EventFlag : std::uint8_t {
     kEventConnected = 2,
     kEventPeerClosed = 4,
     kEventClosed = 8,
+    kEventLaunched = 16,  ///< what the client thinks unsent was sent
 };
 
 /// What either end remembers of marks (RFC 3168 §6.1, RFC 8257 §3).
@@ -168,7 +169,7 @@ struct alignas(kCacheLine) Connection {
     Delivery delivery;
     Index extra = kNil;               ///< the record for what few connections need
     std::uint32_t unanswered_since_ms = 0;  ///< if timeouts > 0; when the first of them was armed
-    std::uint32_t spare = 0;
+    std::uint32_t handover = 0;  ///< the how-manyeth its listener's grant gave to the channel
 
     Seq snd_una() const { return Seq(info.snd_una); }
     Seq snd_nxt() const { return Seq(info.snd_nxt); }

@@ -7,6 +7,7 @@
 // only for those in use.
 #pragma once
 
+#include "base/time.hpp"
 #include "stack/tcp/congestion/bbr.hpp"
 #include "stack/tcp/congestion/controller.hpp"
 #include "stack/tcp/index.hpp"
@@ -16,6 +17,27 @@
 #include <type_traits>
 
 namespace chiru::tcp {
+
+/// What a connection has its record for. It goes back when no reason is left.
+enum ExtraUse : std::uint8_t {
+    kForWindow = 1,  ///< window.cpp: the receive window follows what the reader takes
+    kForUnsent = 2,  ///< completions.cpp: the client hears what was sent (TCP_NOTSENT_LOWAT)
+    kForRest = 128,  ///< until the connection ends
+    kForAll = 255,
+};
+
+/// How the receive window grows: by what the reader takes in a round trip.
+struct WindowGrowth {
+    std::uint32_t began_us = 0;  ///< the round, as the low clock has it
+    std::uint32_t taken = 0;     ///< bytes the reader took in it
+    std::uint32_t most = 0;      ///< that it took in any round
+    std::uint32_t rtt_us = 0;    ///< a round's length, as the receiver sees it
+    std::uint32_t least_us = 0;  ///< the shortest sample of this round; 0: none yet
+    Seq edge;                    ///< without timestamps: text behind it was sent after edge_us
+    std::uint32_t edge_us = 0;
+    Index connection = kNil;
+    Instant look_at{};           ///< whether it still moves
+};
 
 /// How things stood before a recovery, and what it did: enough to take it back (RFC 4015), should
 /// the peer tell that all that was sent again had been there (RFC 3708).
@@ -44,6 +66,12 @@ struct Pace {
 
 struct Extra {
     Index next_free = kNil;
+    std::uint8_t uses = 0;  ///< ExtraUse bits
+    WindowGrowth window;
+    Index growing_next = kNil;  ///< of those whose window grows
+    Index growing_prev = kNil;
+    std::uint32_t unsent_low_water = 0;  ///< kForUnsent
+    std::uint32_t launched_told = 0;     ///< bytes sent, as the client knows it
     bool bbr_runs = false;
     Pace pace;
     Bbr bbr;
@@ -53,5 +81,6 @@ struct Extra {
 static_assert(std::is_trivially_copyable_v<Extra>);
 
 using ExtraPool = Pool<Extra, &Extra::next_free>;
+using GrowthList = List<Extra, &Extra::growing_next, &Extra::growing_prev>;
 
 }  // namespace chiru::tcp

@@ -38,8 +38,8 @@ void Machine::begin_send_space(Connection& c, const Path& path, Instant now) {
     c.info.snd_nxt = c.info.snd_end = c.info.iss + 1;
     c.info.rto_us = static_cast<std::uint32_t>(config_.tcp.initial_rto.count());
     c.info.ssthresh_bytes = CongestionWindow{}.ssthresh_bytes;
-    c.info.rcv_buffer_bytes = config_.tcp.receive_buffer_bytes;
-    c.info.rcv_shift = shift_for(c.info.rcv_buffer_bytes);
+    c.info.rcv_shift = shift_for(config_.tcp.receive_buffer_bytes);
+    choose_receive_buffer(c, 0);
     c.info.rcv_wnd = std::min(kFirstWindow, c.info.rcv_buffer_bytes);
     c.info.mss = path.mtu - header_bytes(c);
     choose_congestion(c, choice(path.interface).congestion);
@@ -181,10 +181,9 @@ Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
 
 void Machine::established(Connection& c, Index self, Instant now) {
     c.info.state = TcpState::Established;
-    // RFC 6298 §5.7: the initial RTO is for handshakes. One that had to be repeated leaves no
-    // sample, and a timer backed off for it.
-    if (c.info.srtt_us == 0)
-        c.info.rto_us = static_cast<std::uint32_t>(config_.tcp.initial_rto.count());
+    // One repeat may have been a timer that was too short for the path, two are congestion
+    // (RFC 6928 §2, RFC 5681 §3.1).
+    if (c.info.timeouts > 1) c.info.cwnd_bytes = std::min(c.info.cwnd_bytes, c.info.mss);
     c.info.timeouts = 0;
     c.retransmit_at = kNever;
     c.clear(kOweSyn);

@@ -53,7 +53,6 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
             owe_ack(c, a.self);
             return Counter::InPaws;
         }
-        if (seg.seq <= c.last_ack_sent) c.info.ts_recent = seg.ts_value;  // §4.3 (2), §5.5
     }
     // Both ends opened at once (§3.5, figure 8): the peer's SYN comes again, with the ACK of ours.
     if (c.info.state == TcpState::SynReceived && !c.has(kPassive) && seg.has(kSyn) &&
@@ -62,12 +61,13 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
         seg.seq += 1;
         owe_ack(c, a.self);
     }
+    if (seg.has(kRst)) seg.keep_front(0);  // judged by where it begins; its text is for people
     if (acceptable(c, seg.seq, seg.length())) return kContinue;
 
     // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
     // who probes a closed window, where we stand.
     if (seg.has(kRst)) return Counter::InOutsideWindow;
-    if (c.info.state == TcpState::SynReceived && seg.has(kSyn)) {
+    if (c.info.state == TcpState::SynReceived && seg.has(kSyn) && seg.seq == Seq(c.info.irs)) {
         c.set(kOweSyn);  // it did not hear our SYN
         mark_output(c, a.self);
         return Counter::InDuplicate;
@@ -123,6 +123,11 @@ Verdict Machine::check_ack(Connection& c, Arrival& a) {
         challenge_ack(c, a.self, a.now);
         return Counter::InBadAck;
     }
+    // RFC 7323 §5.3, R3, and not before: what may be forged must tell no time, or PAWS would lock
+    // out the peer. That it is no older one was seen, or is of no account (§5.5).
+    if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps &&
+        seg.seq <= c.last_ack_sent)
+        c.info.ts_recent = seg.ts_value;
     process_ack(c, a);
     if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free)
         return Counter::InAccepted;

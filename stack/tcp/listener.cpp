@@ -101,7 +101,7 @@ void Machine::share_listener(shm::ListenerId id, SessionIndex session) {
     if (find_grant(l, session, kNobody) != kNil) return;
     const Index g = grants_.take();
     if (g == kNil) return;
-    grants_[g] = {kNil, kNil, 0, session, kNobody};
+    grants_[g] = {kNil, kNil, 0, session, kNobody, 0, 0};
     GrantList list{l.grants, l.last_grant};
     list.push_back(grants_.data(), g);
     l.grants = list.head;
@@ -147,18 +147,66 @@ void Machine::leave_listener(shm::ListenerId id, SessionIndex session, Instant n
     for (Index self = mine.head; self != kNil;) {
         Connection& c = connections_[self];
         const Index next = c.session_next;
-        if (c.listener == i && (c.events & kEventAccepted) != 0) give_back(c, self, l);
+        if (c.listener == i && (c.events & kEventAccepted) != 0) {
+            if (may_go_back(c)) give_back(c, self, l);
+            else user_abort(c, self);
+        }
         self = next;
     }
     offer(l, now);
 }
 
+/// Is it as it came from the listener: has no client said anything on it, or read of it?
+bool Machine::may_go_back(const Connection& c) const {
+    if (c.info.state != TcpState::Established && c.info.state != TcpState::CloseWait) return false;
+    if (c.has(kClientGone | kFinQueued)) return false;
+    if (c.send_head != kNil || c.info.snd_end != c.info.iss + 1) return false;
+    const std::uint32_t fin = c.info.state == TcpState::CloseWait ? 1 : 0;
+    const std::uint32_t text = c.info.rcv_nxt - c.info.irs - 1 - fin;
+    if (c.info.unread_bytes != text) return false;
+    if (sessions_[c.session].private_slots.empty()) return true;
+    // What an isolated session was told lies in its own arena, where no other can read it.
+    std::uint32_t queued = 0;
+    for (Index s = c.receive_head; s != kNil; s = rx_.at(s).next) queued += rx_.at(s).length;
+    return queued == text;
+}
+
+/// Connections that a channel of the session's (kNobody: any) was given at the listener and its
+/// program did not take wait there again.
+void Machine::take_back(Index listener, SessionIndex session, ChannelIndex channel, Instant now) {
+    Listener& l = listeners_[listener];
+    const auto concerned = [&](const Grant& grant) {
+        return grant.session == session && grant.channel != kNobody &&
+               (channel == kNobody || grant.channel == channel);
+    };
+    std::uint32_t untaken = 0;
+    for (Index g = l.grants; g != kNil; g = grants_[g].next) {
+        if (!concerned(grants_[g])) continue;
+        untaken += grants_[g].handed - grants_[g].taken;
+        grants_[g].credit = 0;
+    }
+    // They are among the session's youngest.
+    for (Index self = sessions_[session].connections.tail; self != kNil && untaken != 0;) {
+        Connection& c = connections_[self];
+        const Index before = c.session_prev;
+        // A client that gave it a word of its own has taken it.
+        const bool of_this = c.listener == listener && c.info.user == l.info.listener;
+        const Index g = of_this ? find_grant(l, session, c.info.channel) : kNil;
+        if (g != kNil && concerned(grants_[g]) && Seq(c.handover) > Seq(grants_[g].taken)) {
+            --untaken;
+            if (may_go_back(c)) give_back(c, self, l);
+        }
+        self = before;
+    }
+    offer(l, now);
+}
+
 void Machine::give_back(Connection& c, Index self, Listener& l) {
-    const bool over = c.info.state == TcpState::Closed || c.info.state == TcpState::TimeWait;
     c.events = 0;
+    c.info.sent_bytes = 0;
     unmark_event(c, self);
-    if (over || c.has(kClientGone)) return;
     Session& session = sessions_[c.session];
+    rx_.recall(c, self, session.delivered);
     session.connections.remove(connections_.data(), self);
     --session.connection_count;
     if (session.config.counters != nullptr)
@@ -172,6 +220,8 @@ void Machine::give_back(Connection& c, Index self, Listener& l) {
     };
     move(c.receive_head);
     move(c.reassembly_head);
+    if (session.config.counters != nullptr)
+        session.config.counters->rx_slots_held.set(session.slots_held);
     send_.change_hands(c, kNobody);
     c.info.session = 0;
     c.info.channel = kNobody;
@@ -241,6 +291,7 @@ void Machine::offer(Listener& l, Instant) {
         Connection& c = connections_[self];
         leave_pending(c, self);
         --grant.credit;
+        c.handover = ++grant.handed;
         ++l.info.accepted;
         adopt(c, self, grant.session, grant.channel);
         c.info.user = l.info.listener;
@@ -267,7 +318,7 @@ Violation Machine::user_credit(ChannelIndex channel, const shm::CreditBody& cred
     if (g == kNil) {
         g = grants_.take();
         if (g == kNil) return Violation::None;
-        grants_[g] = {kNil, kNil, 0, session, channel};
+        grants_[g] = {kNil, kNil, 0, session, channel, 0, 0};
         GrantList list{l.grants, l.last_grant};
         list.push_back(grants_.data(), g);
         l.grants = list.head;
@@ -275,8 +326,27 @@ Violation Machine::user_credit(ChannelIndex channel, const shm::CreditBody& cred
     }
     const std::uint32_t room = kMaxBacklog - grants_[g].credit;
     grants_[g].credit += std::min(credit.count, room);
+    grants_[g].taken += std::min(credit.taken, grants_[g].handed - grants_[g].taken);
     offer(l, now);
     return Violation::None;
+}
+
+// A channel that returns one takes no more of that listener, and has taken none of the others.
+void Machine::user_return(ChannelIndex channel, Connection& c, Index self, Instant now) {
+    Listener* l = c.listener == kNobody ? nullptr : &listeners_[c.listener];
+    if (l != nullptr && c.info.user != l->info.listener) l = nullptr;  // it is no more
+    if (l != nullptr) {
+        const Index g = find_grant(*l, c.session, channel);
+        if (g != kNil) {
+            grants_[g].credit = 0;
+            grants_[g].taken = grants_[g].handed;
+        }
+    }
+    if (l == nullptr || !may_go_back(c)) return user_abort(c, self);
+    const shm::ConnectionId name{self, c.info.generation};
+    give_back(c, self, *l);
+    answer(channel, {.returned = name});
+    offer(*l, now);
 }
 
 }  // namespace chiru::tcp

@@ -5,7 +5,8 @@
 //   SYN -> half open (at most kMaxHalfOpen) -> waiting (at most the backlog) -> a channel
 //
 // A session takes part in a listener by a grant; its channels take part by giving credit. A
-// completed connection goes to the grant that has credit and has waited longest.
+// completed connection goes to the grant that has credit and has waited longest. What a channel was
+// given and its program did not take goes back, and to another, when the channel leaves.
 #pragma once
 
 #include "base/time.hpp"
@@ -43,8 +44,10 @@ struct Grant {
     std::uint32_t credit = 0;
     SessionIndex session = kNobody;
     ChannelIndex channel = kNobody;
+    std::uint32_t handed = 0;  ///< connections in all; the newest bears this number
+    std::uint32_t taken = 0;   ///< the number of the last one that the program took
 };
-static_assert(std::is_trivially_copyable_v<Grant> && sizeof(Grant) == 16);
+static_assert(std::is_trivially_copyable_v<Grant> && sizeof(Grant) == 24);
 
 using ListenerPool = Pool<Listener, &Listener::next_of_port>;
 using GrantPool = Pool<Grant, &Grant::next>;

@@ -127,16 +127,21 @@ void Machine::end(Connection& c, Index self, int error) {
     free_if_done(c, self);
 }
 
-Extra* Machine::need_extra(Connection& c) {
+Extra* Machine::need_extra(Connection& c, std::uint8_t use) {
     if (c.extra == kNil) {
         c.extra = extras_.take();
         if (c.extra != kNil) extras_[c.extra] = Extra{};
     }
+    if (c.extra != kNil) extras_[c.extra].uses |= use;
     return extra(c);
 }
 
-void Machine::give_extra(Connection& c) {
+void Machine::give_extra(Connection& c, std::uint8_t use) {
     if (c.extra == kNil) return;
+    Extra& e = extras_[c.extra];
+    if ((e.uses & use & kForWindow) != 0) growing_.remove(extras_.data(), c.extra);
+    e.uses &= static_cast<std::uint8_t>(~use);
+    if (e.uses != 0) return;
     extras_.give(c.extra);
     c.extra = kNil;
     c.info.pacing_kbps = 0;
@@ -171,6 +176,7 @@ void Machine::release_client(Connection& c, Index self) {
     if (c.session == kNobody) return;
     unmark_event(c, self);
     drop_text(c);
+    give_extra(c, kForWindow | kForUnsent);
     Session& session = sessions_[c.session];
     session.connections.remove(connections_.data(), self);
     --session.connection_count;
@@ -319,9 +325,16 @@ void Machine::free_slot(Index slot) {
         if (session.config.counters != nullptr)
             session.config.counters->rx_slots_held.set(session.slots_held);
     }
+    drop_hold(s.connection, s.generation);
     rx_.free(slot);
     if (free_slot_count_ == kSlotBatch) flush_slots();
     free_slots_[free_slot_count_++] = {rx_.divider().offset(slot), 0, shm::kRxArena, 0};
+}
+
+/// A slot's text is no longer that connection's.
+void Machine::drop_hold(Index connection, std::uint32_t generation) {
+    shm::ConnectionInfo& info = connections_[connection].info;
+    if (info.generation == generation && info.rx_slots > 0) --info.rx_slots;
 }
 
 void Machine::flush_slots() {

@@ -8,8 +8,8 @@
 //   ack.cpp          the fifth step                    receive.cpp     the seventh and eighth
 //   recovery.cpp     what was lost                     undo.cpp        what was not, after all
 //   congestion.cpp   how fast to go                    ecn.cpp         marks
-//   pacing.cpp       and how evenly
-//   output.cpp       what goes out, and when           timers.cpp      time-outs
+//   pacing.cpp       and how evenly                    timers.cpp      time-outs
+//   window.cpp       what may come in                  output.cpp      what goes out, and when
 //   user_calls.cpp   submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
@@ -86,12 +86,18 @@ struct Refusal {
     std::uint16_t error = 0;
     std::uint16_t shard = 0;  ///< EXDEV: where to ask
     std::uint64_t user = 0;
+    shm::ConnectionId returned{};  ///< not a refusal: this Return was granted
 };
-static_assert(sizeof(Refusal) == 16);
+static_assert(sizeof(Refusal) == 24);
 
 /// A channel may have so many that it has not taken. Each has records of its own for them: one
 /// that never reads holds up nobody else.
 inline constexpr std::uint32_t kChannelRefusals = 64;
+
+/// What a connection may send before anybody accepts it.
+inline constexpr std::uint32_t kMaxUnownedBytes = 65'536;
+/// Where a window begins that grows by itself.
+inline constexpr std::uint32_t kFirstReceiveBuffer = 128u << 10;
 
 struct PrivateSlot {
     Index connection = kNil;  ///< kNil: free
@@ -115,6 +121,11 @@ struct Session {
     std::vector<PrivateSlot> private_slots;
     std::vector<std::uint32_t> private_free;
     SlotDivider private_divider;
+
+    /// Of the arena that all share; the others are the private ones that are taken.
+    std::uint32_t shared_slots() const {
+        return slots_held - static_cast<std::uint32_t>(private_slots.size() - private_free.size());
+    }
 };
 
 struct ChannelState {
@@ -229,6 +240,7 @@ private:
     void schedule(Connection& c, Index self);
     void drop_text(Connection& c);
     void free_slot(Index slot);
+    void drop_hold(Index connection, std::uint32_t generation);
     void flush_slots();
     /// May the session have one more block? The last ones are for those who have few.
     bool may_open(const Session& session) const;
@@ -240,11 +252,11 @@ private:
         return c.extra == kNil ? nullptr : &extras_[c.extra];
     }
     /// The same; takes one if need be. nullptr if all are taken.
+    Extra* need_extra(Connection& c, std::uint8_t use = kForRest);
+    void give_extra(Connection& c, std::uint8_t use = kForAll);
     const Extra* extra(const Connection& c) const {
         return c.extra == kNil ? nullptr : &extras_[c.extra];
     }
-    Extra* need_extra(Connection& c);
-    void give_extra(Connection& c);
 
     // arrival.cpp
     Fate meet_nobody(Arrival& a, const Tuple& tuple);
@@ -281,6 +293,7 @@ private:
     // ack.cpp
     void process_ack(Connection& c, Arrival& a);
     void update_window(Connection& c, const Segment& seg, Index self);
+    void repeat_refused(Connection& c, Index self);
     void read_sack(Connection& c, const Segment& seg, AckReport& report);
     void note_needless(const Connection& c, const SackBlock& block, AckReport& report);
     void note_arrival(const Connection& c, const Flight& flight, AckReport& report);
@@ -290,7 +303,7 @@ private:
 
     // recovery.cpp
     void recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg);
-    void recover_fast(Connection& c, Instant now, std::uint32_t just_delivered);
+    void recover_fast(Connection& c, const AckReport& report);
     void enter_recovery(Connection& c, shm::RecoveryState state, const LossReport& report,
                         std::uint32_t just_delivered);
     void leave_recovery(Connection& c);
@@ -351,17 +364,29 @@ private:
     Verdict take_out_of_order(Connection& c, Arrival& a);
     bool may_hold_slot(const Connection& c, bool in_order) const;
     void charge_slot(const Connection& c);
+    void hold_slot(Connection& c, Index self, Index slot);
+    bool make_room(Connection& c);
     void accept_bytes(Connection& c, std::uint32_t bytes);
     void fill_gaps(Connection& c);
     void owe_dsack(Connection& c, const SackBlock& duplicate);
     void note_sack(Connection& c, Seq first, Seq end);
     void trim_sack(Connection& c);
-    void schedule_ack(Connection& c, Arrival& a, std::uint32_t bytes);
+    void schedule_ack(Connection& c, Arrival& a);
     void check_fin(Connection& c, Arrival& a);
     void take_fin(Connection& c, Index self, Instant now);
+
+    // window.cpp
+    std::uint32_t slot_room(const Connection& c) const;
+    std::uint32_t window_by_slots(const Connection& c) const;
     std::uint32_t wanted_window(const Connection& c) const;
     std::uint16_t window_to_send(Connection& c, Seq ack);
     void window_opened(Connection& c, Index self);
+    void choose_receive_buffer(Connection& c, std::uint64_t wish);
+    std::uint32_t most_receive_buffer(const Connection& c) const;
+    void follow_reader(Connection& c, Index self, const Arrival& a);
+    void sample_receive_rtt(Connection& c, WindowGrowth& w, const Arrival& a);
+    void reader_took(Connection& c, std::uint32_t bytes);
+    void rest_windows(Instant now);
 
     // output.cpp
     Outcome emit(Connection& c, Index self, Sink& out);
@@ -393,6 +418,9 @@ private:
     void life_timeout(Connection& c, Index self, Instant now);
     bool wait_for_repeat(Connection& c, Instant now);
     bool gave_up(Connection& c, Instant now, std::uint32_t limit) const;
+    bool closed_to_repeats(const Connection& c) const;
+    bool probed_in_vain(Connection& c, Instant now);
+    Micros within_user_timeout(const Connection& c, Micros pause, Instant now) const;
     void count_timeout(Connection& c, Instant now);
     void arm_persist(Connection& c, Instant now);
     void arm_keep_alive(Connection& c, Instant now);
@@ -411,6 +439,7 @@ private:
     Violation user_option(Connection& c, Index self, const shm::OptionBody& option, Instant now);
     Violation user_credit(ChannelIndex channel, const shm::CreditBody& credit, Instant now);
     void refuse(ChannelIndex channel, std::uint64_t user, int error, std::uint32_t shard);
+    void answer(ChannelIndex channel, const Refusal& refusal);
     void released(Index connection, std::uint32_t generation, std::uint32_t bytes);
 
     // completions.cpp
@@ -419,6 +448,9 @@ private:
     bool emit_events(Connection& c, Index self, std::span<shm::Completion> out,
                      std::size_t& used);
     std::uint32_t send_room(const Connection& c) const;
+    void watch_unsent(Connection& c, Index self, std::uint64_t low_water);
+    void tell_launched(Connection& c, Index self);
+    std::int32_t take_launched(Connection& c);
     bool deliver(Connection& c, Index self, shm::Completion& completion);
     bool deliver_private(Connection& c, Index self, Session& session,
                          shm::Completion& completion);
@@ -431,7 +463,11 @@ private:
     void join_half_open(Connection& c, Index self, Index listener);
     void join_waiting(Connection& c, Index self, Instant now);
     Index find_grant(const Listener& listener, SessionIndex session, ChannelIndex channel) const;
+    bool may_go_back(const Connection& c) const;
     void give_back(Connection& c, Index self, Listener& listener);
+    void take_back(Index listener, SessionIndex session, ChannelIndex channel, Instant now);
+    void user_return(ChannelIndex channel, Connection& c, Index self, Instant now);
+    void user_abort(Connection& c, Index self);
     bool has_taker(const Listener& listener) const;
     void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
 
@@ -480,6 +516,7 @@ private:
     OutputList output_;
     OutputList parked_;
     List<Connection, &Connection::session_next, &Connection::session_prev> time_wait_;
+    GrowthList growing_;  ///< whose windows grow; the one that was looked at longest ago first
     std::uint32_t time_waiting_ = 0;  ///< how many those are
     ChannelList ready_;
     std::vector<Session> sessions_;

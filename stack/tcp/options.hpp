@@ -19,7 +19,7 @@ inline constexpr std::uint32_t kFirstWindow = 65'535;  // what a SYN can say, un
 
 /// So that a window of twice the buffer can be told, for a client may ask for more later.
 inline std::uint8_t shift_for(std::uint32_t buffer_bytes) {
-    const auto bits = static_cast<unsigned>(std::bit_width(buffer_bytes / 32'768));
+    const auto bits = static_cast<unsigned>(std::bit_width((buffer_bytes - 1) / 32'768));
     return static_cast<std::uint8_t>(std::min(bits, 14u));
 }
 

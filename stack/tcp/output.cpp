@@ -67,6 +67,8 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
     if (c.has(kOweReset)) return emit_reset(c, self, out);
     if (c.info.state == TcpState::Closed) return Outcome::Gone;
     if (c.has(kOweSyn)) return emit_syn(c, self, out);
+    if (c.info.state == TcpState::SynReceived && c.has(kOweAck))
+        return emit_ack(c, self, out, c.snd_nxt());
     if (!synchronized(c.info.state)) return Outcome::Done;
 
     // Beside text there is no room for SACK blocks, and a gap must be told.
@@ -249,6 +251,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     if (c.has(kOweTail)) tail_probed(c, false);
     c.clear(kOverride);
     c.info.tx_bytes += payload.length;
+    tell_launched(c, self);
     if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
         sessions_[c.session].config.counters->tx_bytes.add(payload.length);
     if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == c.flight_tail)

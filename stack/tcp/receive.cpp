@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The seventh and eighth step (RFC 9293 §3.10.7.4): text and FIN; and with them what window to
-// offer (§3.8.6) and when to acknowledge (§3.8.6.3, RFC 5681 §4.2).
+// The seventh and eighth step (RFC 9293 §3.10.7.4): text and FIN; and with them when to acknowledge
+// (§3.8.6.3, RFC 5681 §4.2).
 //
 // Text is not moved: the slot it came in becomes part of the connection's queue. Short text that
 // finds room behind the newest queued text is copied there, so tiny segments cannot pin the pool.
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 namespace chiru::tcp {
 
@@ -20,9 +21,10 @@ namespace {
 
 /// Out-of-order slots of one connection.
 constexpr std::uint32_t kMaxReassemblySlots = 1024;
-/// What a connection may send before anybody accepts it.
-constexpr std::uint32_t kMaxUnownedBytes = 65'536;
+/// What a connection may send before anybody accepts it, besides kMaxUnownedBytes.
 constexpr std::uint32_t kMaxUnownedSlots = 16;
+/// Of one connection, of either arena; rx_slots has 16 bits.
+constexpr std::uint32_t kMaxHeldSlots = 60'000;
 
 }  // namespace
 
@@ -63,10 +65,13 @@ bool Machine::may_hold_slot(const Connection& c, bool in_order) const {
     const Session& session = sessions_[c.session];
     const std::uint32_t quota = session.config.max_rx_slots;
     if (session.slots_held >= (in_order ? quota : quota / 4 * 3)) return false;
-    // No more of the arena than is left to the others: whoever reads finds room beside those who
-    // do not, however many they are.
-    const std::size_t copied = session.private_slots.size() - session.private_free.size();
-    return session.slots_held - copied < limit - rx_.held();
+    // No more of the quota than is left to its other connections, and no more of the arena than is
+    // left to other sessions: whoever reads finds room beside those who do not, however many they
+    // are. What fills a gap will be read, and does not count.
+    const bool fills_gap = in_order && c.reassembly_head != kNil;
+    if (c.info.rx_slots >= kMaxHeldSlots) return false;
+    if (!fills_gap && c.info.rx_slots >= quota - session.slots_held) return false;
+    return session.shared_slots() < limit - rx_.held();
 }
 
 void Machine::charge_slot(const Connection& c) {
@@ -80,18 +85,44 @@ void Machine::charge_slot(const Connection& c) {
         session.config.counters->rx_slots_held.set(session.slots_held);
 }
 
+/// The slot's text is the connection's from now on.
+void Machine::hold_slot(Connection& c, Index self, Index slot) {
+    rx_[slot].connection = self;
+    rx_[slot].generation = c.info.generation;
+    ++c.info.rx_slots;
+    charge_slot(c);
+}
+
+// Text behind a gap makes room for the text that fills it: the peer keeps what was told by SACK
+// only until it is acknowledged, and must send it again (RFC 2018 §8).
+bool Machine::make_room(Connection& c) {
+    if (c.reassembly_tail == kNil) return false;
+    const Seq first = rx_[c.reassembly_tail].first;
+    free_slot(rx_.drop_last_reassembly(c));
+    count(Counter::TcpOutOfOrderDropped);
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < c.sack_count; ++i) {
+        if (c.sack[i].first >= first) continue;
+        c.sack[kept] = c.sack[i];
+        if (c.sack[kept].end > first) c.sack[kept].end = first;
+        ++kept;
+    }
+    c.sack_count = static_cast<std::uint8_t>(kept);
+    return true;
+}
+
 Verdict Machine::take_in_order(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     const auto length = static_cast<std::uint32_t>(seg.text.size());
     if (rx_.can_append(c, length)) {
         rx_.append(c, seg.text);
         count(Counter::CopiedRxSmall, length);
-    } else if (may_hold_slot(c, true)) {
+    } else if (may_hold_slot(c, true) || make_room(c)) {
         const Index slot = rx_.divider().slot(a.in.frame->slice.offset);
         const std::uint64_t at = a.in.frame->slice.offset +
                                  static_cast<std::uint64_t>(seg.text.data() - a.in.frame->data);
         rx_.enqueue(c, slot, static_cast<std::uint16_t>(at - rx_.divider().offset(slot)), length);
-        charge_slot(c);
+        hold_slot(c, a.self, slot);
         a.kept_slot = true;
     } else {
         owe_ack(c, a.self);
@@ -103,12 +134,14 @@ Verdict Machine::take_in_order(Connection& c, Arrival& a) {
     if (gap_filled) fill_gaps(c);
     mark_event(c, a.self);
     if (gap_filled) owe_ack(c, a.self);  // RFC 5681 §4.2
-    else schedule_ack(c, a, length);
+    else schedule_ack(c, a);
     return kContinue;
 }
 
 void Machine::accept_bytes(Connection& c, std::uint32_t bytes) {
     c.info.rcv_nxt += bytes;
+    // Text behind a FIN: one of them is forged, and to end the stream early is the worse mistake.
+    if (c.has(kPeerFinKnown) && c.peer_fin < c.rcv_nxt()) c.clear(kPeerFinKnown);
     c.info.rcv_wnd -= std::min(bytes, c.info.rcv_wnd);
     c.info.unread_bytes += bytes;
     c.info.rx_bytes += bytes;
@@ -141,18 +174,20 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
         count(Counter::TcpOutOfOrderDropped);
         return Counter::InNoBuffer;
     }
+    std::optional<SackBlock> twice;  // RFC 2883 §4.2: the part that was there already
+    if (gap.first > seg.seq) twice = {seg.seq, gap.first};
+    for (Index i; (i = rx_.drop_covered(c, gap)) != kNil; free_slot(i))
+        if (!twice) twice = {rx_[i].first, rx_[i].end()};
     const Index slot = rx_.divider().slot(a.in.frame->slice.offset);
     const std::uint64_t at = a.in.frame->slice.offset +
                              static_cast<std::uint64_t>(seg.text.data() - a.in.frame->data) +
                              static_cast<std::uint64_t>(gap.first - seg.seq);
     rx_.insert(c, slot, static_cast<std::uint16_t>(at - rx_.divider().offset(slot)), gap);
-    charge_slot(c);
+    hold_slot(c, a.self, slot);
     a.kept_slot = true;
     note_sack(c, gap.first, gap.end);
-    // RFC 2883 §4.2: the part that was there already.
-    if (gap.first > seg.seq) owe_dsack(c, {seg.seq, gap.first});
-    else if (gap.end < end)
-        owe_dsack(c, {gap.end, std::min(end, rx_[rx_[slot].next].end())});
+    if (!twice && gap.end < end) twice = {gap.end, std::min(end, rx_[rx_[slot].next].end())};
+    if (twice) owe_dsack(c, *twice);
     return kContinue;
 }
 
@@ -194,10 +229,11 @@ void Machine::trim_sack(Connection& c) {
 
 // Every second full segment at the latest, and else when the timer ends; sooner if text goes back
 // that can carry it.
-void Machine::schedule_ack(Connection& c, Arrival& a, std::uint32_t bytes) {
+void Machine::schedule_ack(Connection& c, Arrival& a) {
     const auto unacknowledged = static_cast<std::uint32_t>(c.rcv_nxt() - c.last_ack_sent);
     const std::uint32_t full = std::min(c.info.mss, std::uint32_t{c.info.peer_mss});
-    if (c.has(kQuickAck) || unacknowledged >= 2 * full || bytes > 2 * full) {
+    if (unacknowledged >= 2 * full) follow_reader(c, a.self, a);
+    if (c.has(kQuickAck) || unacknowledged >= 2 * full) {
         owe_ack(c, a.self);
         return;
     }
@@ -234,37 +270,6 @@ void Machine::take_fin(Connection& c, Index self, Instant now) {
         case TcpState::FinWait2: enter_time_wait(c, self, now); return;
         default: return;
     }
-}
-
-std::uint32_t Machine::wanted_window(const Connection& c) const {
-    const std::uint32_t unread = c.info.unread_bytes;
-    const std::uint32_t most = 65'535u << c.info.rcv_shift;  // what the field can say
-    return c.info.rcv_buffer_bytes > unread ? std::min(c.info.rcv_buffer_bytes - unread, most) : 0;
-}
-
-// What goes into the window field, and with that becomes a promise. The right edge never moves
-// back (RFC 9293 §3.8.6), and moves on in steps worth a segment (§3.8.6.2.2).
-// `ack` is RCV.NXT, or below it when an older state has to be told: the edge is the same.
-std::uint16_t Machine::window_to_send(Connection& c, Seq ack) {
-    const auto behind = static_cast<std::uint32_t>(c.rcv_nxt() - ack);
-    const std::uint32_t wanted = wanted_window(c);
-    const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
-    if (wanted >= c.info.rcv_wnd + step) c.info.rcv_wnd = wanted;
-    const std::uint32_t unit = 1u << c.info.rcv_shift;
-    const std::uint32_t told = c.info.rcv_wnd + behind;
-    const std::uint32_t scaled = std::min((told + unit - 1) >> c.info.rcv_shift, 65'535u);
-    // What is rounded up is promised too; what the field cannot say is not.
-    if (scaled << c.info.rcv_shift > told || (scaled == 65'535 && behind == 0))
-        c.info.rcv_wnd = (scaled << c.info.rcv_shift) - behind;
-    return static_cast<std::uint16_t>(scaled);
-}
-
-// The client has read. Worth a segment of its own only if the peer may send twice as much now.
-void Machine::window_opened(Connection& c, Index self) {
-    if (!may_receive(c.info.state)) return;
-    const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
-    const std::uint32_t wanted = wanted_window(c);
-    if (wanted >= 2 * c.info.rcv_wnd && wanted >= c.info.rcv_wnd + step) owe_ack(c, self);
 }
 
 }  // namespace chiru::tcp

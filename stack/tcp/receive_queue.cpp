@@ -47,14 +47,13 @@ Index ReceiveQueue::drop_queued(Connection& c) {
     return i;
 }
 
-Index ReceiveQueue::drop_reassembly(Connection& c) {
+Index ReceiveQueue::unlink(Connection& c, Index i) {
+    if (i == kNil) return kNil;
     SlotList list = reassembly_of(c);
-    const Index i = list.pop_front(slots_);
+    list.remove(slots_, i);
     store_reassembly(c, list);
-    if (i != kNil) {
-        --c.reassembly_slots;
-        c.info.out_of_order_bytes -= slots_[i].length;
-    }
+    --c.reassembly_slots;
+    c.info.out_of_order_bytes -= slots_[i].length;
     return i;
 }
 
@@ -64,8 +63,27 @@ Index ReceiveQueue::deliver(Connection& c) {
     return i;
 }
 
-// Text is cut to the first gap it fills. What lies behind a slot that is there already would be a
-// second piece; the peer sends it again, and hardly ever is there any.
+void ReceiveQueue::recall(Connection& c, Index self, SlotList& delivered) {
+    SlotList queue;
+    for (Index i = delivered.head; i != kNil;) {
+        RxSlot& s = slots_[i];
+        const Index next = s.next;
+        if (s.connection == self && s.generation == c.info.generation) {
+            delivered.remove(slots_, i);
+            s.state = SlotState::Queued;
+            queue.push_back(slots_, i);
+        }
+        i = next;
+    }
+    while (c.receive_head != kNil) {
+        const Index i = drop_queued(c);
+        queue.push_back(slots_, i);
+    }
+    store_queue(c, queue);
+}
+
+// What lies over the end of one slot or the beginning of another is cut off. Slots that the text
+// covers whole give way to it (drop_covered()), so that it stays one piece.
 ReceiveQueue::Gap ReceiveQueue::find_gap(const Connection& c, Seq first, Seq end) const {
     Index after = kNil;
     Index before = c.reassembly_tail;
@@ -80,9 +98,15 @@ ReceiveQueue::Gap ReceiveQueue::find_gap(const Connection& c, Seq first, Seq end
         before = after;
         after = slots_[after].next;
     }
+    while (after != kNil && slots_[after].end() <= end) after = slots_[after].next;
     if (after != kNil && slots_[after].first < end) end = slots_[after].first;
     if (first >= end) return {before, end, end};
     return {before, first, end};
+}
+
+Index ReceiveQueue::drop_covered(Connection& c, const Gap& gap) {
+    const Index i = gap.before == kNil ? c.reassembly_head : slots_[gap.before].next;
+    return i == kNil || slots_[i].end() > gap.end ? kNil : unlink(c, i);
 }
 
 void ReceiveQueue::insert(Connection& c, Index slot, std::uint16_t offset, const Gap& gap) {

@@ -28,7 +28,7 @@ enum class SlotState : std::uint8_t { Free = 0, Queued, Reassembly, Delivered };
 struct RxSlot {
     Index next = kNil;
     Index prev = kNil;
-    Index connection = kNil;
+    Index connection = kNil;       ///< that holds it; not in Free
     std::uint32_t generation = 0;  ///< of that connection
     Seq first;                     ///< Reassembly: where the text stands
     std::uint32_t length = 0;
@@ -69,6 +69,7 @@ public:
         : slots_(records), count_(count), arena_(arena), divider_(arena.slot_bytes) {}
 
     RxSlot& operator[](Index i) { return slots_[i]; }
+    const RxSlot& at(Index i) const { return slots_[i]; }
     RxSlot* records() { return slots_; }
     std::uint32_t count() const { return count_; }
     const SlotDivider& divider() const { return divider_; }
@@ -93,6 +94,9 @@ public:
     /// The oldest queued slot leaves the queue, for a session.
     Index deliver(Connection& c);
 
+    /// What was delivered of it and not released comes back to the front of the queue.
+    void recall(Connection& c, Index self, SlotList& delivered);
+
     /// Where out-of-order text would go, cut to what is new.
     struct Gap {
         Index before = kNil;  ///< the slot behind which it belongs; nil: in front of all
@@ -101,6 +105,8 @@ public:
         bool empty() const { return first == end; }
     };
     Gap find_gap(const Connection& c, Seq first, Seq end) const;
+    /// Takes out a slot that lies in the gap whole, if there is one; unlinked but not free.
+    Index drop_covered(Connection& c, const Gap& gap);
     void insert(Connection& c, Index slot, std::uint16_t offset, const Gap& gap);
     /// Moves the first slot behind a gap, which reaches beyond rcv_nxt and is no gap any longer,
     /// to the queue's end; returns its new bytes.
@@ -113,9 +119,13 @@ public:
     }
     /// The head of a queue or of the reassembly list, unlinked but not free; kNil when empty.
     Index drop_queued(Connection& c);
-    Index drop_reassembly(Connection& c);
+    Index drop_reassembly(Connection& c) { return unlink(c, c.reassembly_head); }
+    /// The tail of the reassembly list likewise, which must not be empty.
+    Index drop_last_reassembly(Connection& c) { return unlink(c, c.reassembly_tail); }
 
 private:
+    /// Takes a slot out of the reassembly list; nil stays nil.
+    Index unlink(Connection& c, Index i);
     SlotList queue_of(const Connection& c) const { return {c.receive_head, c.receive_tail}; }
     void store_queue(Connection& c, const SlotList& l) {
         c.receive_head = l.head;

@@ -32,6 +32,12 @@ bool sent_after(std::uint32_t us1, Seq end1, std::uint32_t us2, Seq end2) {
     return later > 0 || (later == 0 && end1 > end2);
 }
 
+/// FlightSize when the network was found congested: what the ACK that tells of it acknowledges was
+/// in flight as well. With one ACK a burst that may be most of a window.
+std::uint32_t flight_before(const Connection& c, const AckReport& report) {
+    return c.outstanding_bytes() + report.acked_bytes;
+}
+
 }  // namespace
 
 /// RFC 8985 §6.2, steps 1 to 3: the newest transmission known to have arrived.
@@ -100,6 +106,8 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
     if (duplicate) ++c.info.dup_acks;
     const bool partial = c.recovery() == RecoveryState::Fast && !duplicate;
     if (c.flight_head == kNil || (!partial && c.info.dup_acks != kDupThresh)) return false;
+    // §3.2, step 1: they may be about what was sent again, until more than that is acknowledged.
+    if (!c.recovering() && c.snd_una() == c.recover) return false;
     if (partial) c.info.dup_acks = 0;
     const std::uint32_t before = c.lost_bytes;
     send_.mark_lost(c, c.flight_head);
@@ -107,32 +115,39 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
 }
 
 void Machine::recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg) {
+    const bool undoable = c.undo_cwnd != 0;
     try_undo(c, report, seg);
+    // Then the window is what it had been, and this ACK adds nothing to it (RFC 4015 §3.2).
+    AckReport told = report;
+    told.reducing = report.reducing || (undoable && c.undo_cwnd == 0);
     if (report.needless_repeat && !c.recovering() && c.has(kTailProbed)) learn_patience(c);
     if (c.has(kTailProbed) && c.snd_una() >= c.recover) judge_tail_probe(c, report, duplicate);
-    if (report.acked_bytes > 0 && c.snd_una() >= c.recover) leave_recovery(c);
+    // The peer echoes a mark until CWR has reached it, which is with the text behind RECOVER.
+    const bool held = c.recovery() == RecoveryState::Reduced && c.snd_una() == c.recover;
+    if (report.acked_bytes > 0 && c.snd_una() >= c.recover && !held) leave_recovery(c);
     if (report.acked_bytes > 0 && !c.recovering()) c.info.dup_acks = 0;
 
     const bool sack = c.negotiated(shm::kNegotiatedSack);
     const bool lost = sack ? detect_by_time(c, report.now) : detect_by_duplicates(c, duplicate);
     if (lost && !c.recovering()) {
-        recover_fast(c, report.now, report.delivered_bytes);
+        recover_fast(c, report);
     } else if (report.echoed && c.recovery() == RecoveryState::Open) {
         count(shm::Counter::TcpReductions);
         enter_recovery(c, RecoveryState::Reduced,
-                       {.now = report.now, .in_flight_bytes = c.outstanding_bytes(),
+                       {.now = report.now, .in_flight_bytes = flight_before(c, report),
                         .marked = true},
                        report.delivered_bytes);
     }
-    congestion_ack(c, report, lost);
+    congestion_ack(c, told, lost);
 }
 
 /// Losses were found before the timer had to. One reduction a round trip is enough: when marks
 /// have told of the congestion already, the losses are only repaired (RFC 3168 §6.1.2).
-void Machine::recover_fast(Connection& c, Instant now, std::uint32_t just_delivered) {
+void Machine::recover_fast(Connection& c, const AckReport& report) {
     if (c.recovery() == RecoveryState::Open) {
         enter_recovery(c, RecoveryState::Fast,
-                       {.now = now, .in_flight_bytes = c.outstanding_bytes()}, just_delivered);
+                       {.now = report.now, .in_flight_bytes = flight_before(c, report)},
+                       report.delivered_bytes);
     } else {
         c.enter(RecoveryState::Fast);
         c.recover = c.snd_nxt();
@@ -145,7 +160,9 @@ void Machine::enter_recovery(Connection& c, RecoveryState state, const LossRepor
     if (!report.marked) remember_for_undo(c, report.now);
     c.enter(state);
     c.recover = c.snd_nxt();
-    c.clear(kTailProbed | kTailArmed | kTailWasRepeat);
+    c.clear(kTailProbed | kTailWasRepeat);
+    // Else the probe's time would be taken for the time-out's (RFC 8985 §7.3).
+    if (c.has(kTailArmed)) arm_retransmit(c, report.now);
     if (c.negotiated(shm::kNegotiatedEcn)) c.set_ecn(kEcnOweCwr);
     congestion_loss(c, report);
     const std::uint32_t flight = c.outstanding_bytes() - c.sacked_bytes + just_delivered;

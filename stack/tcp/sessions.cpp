@@ -41,12 +41,15 @@ void Machine::attach_session(SessionIndex index, const SessionConfig& config) {
 void Machine::detach_session(SessionIndex index, Instant now, Parting parting) {
     now_ = now;
     if (!alive(index)) return;
-    for (Index i = 0; i < listeners_.high(); ++i)
-        if (listeners_[i].info.in_use != 0) drop_grants(listeners_[i], index, kNobody);
+    Session& session = sessions_[index];
+    session.attached = false;  // so that it is offered nothing
+    for (Index i = 0; i < listeners_.high(); ++i) {
+        if (listeners_[i].info.in_use == 0) continue;
+        take_back(i, index, kNobody, now);
+        drop_grants(listeners_[i], index, kNobody);
+    }
     for (std::size_t i = 0; i < channels_.size(); ++i)
         if (channels_[i].session == index) drop_channel(static_cast<ChannelIndex>(i));
-    Session& session = sessions_[index];
-    session.attached = false;
     session.orderly = parting == Parting::Orderly;
     --attached_;
     for (PrivateSlot& slot : session.private_slots) {  // nobody will release them
@@ -168,6 +171,8 @@ void Machine::detach_channel(ChannelIndex index, Instant now) {
     now_ = now;
     const SessionIndex owner = channels_[index].session;
     if (owner == kNobody) return;
+    for (Index i = 0; i < listeners_.high(); ++i)
+        if (listeners_[i].info.in_use != 0) take_back(i, owner, index, now);
     drop_channel(index);
     for (Index self = sessions_[owner].connections.head; self != kNil;) {
         Connection& c = connections_[self];

@@ -42,11 +42,16 @@ void Machine::advance(Instant now) {
         fire(c, self, now);
         if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);
     }
+    rest_windows(now);
     detach_some(now);
     flush_slots();
 }
 
-Instant Machine::next_deadline() const { return ending_.empty() ? wheel_.next() : Instant{}; }
+Instant Machine::next_deadline() const {
+    if (!ending_.empty()) return Instant{};
+    if (growing_.empty()) return wheel_.next();
+    return std::min(wheel_.next(), extras_[growing_.head].window.look_at);
+}
 
 // The wheel knows one deadline that was true once: see which timers are due by now.
 void Machine::fire(Connection& c, Index self, Instant now) {
@@ -57,7 +62,9 @@ void Machine::fire(Connection& c, Index self, Instant now) {
     }
     if (c.reorder_at <= now) {
         if (detect_by_time(c, now)) {
-            if (!c.recovering()) recover_fast(c, now, 0);
+            AckReport nothing_new;
+            nothing_new.now = now;
+            if (!c.recovering()) recover_fast(c, nothing_new);
             c.set(kForceOne);
             mark_output(c, self);
         }
@@ -86,6 +93,7 @@ void Machine::fire(Connection& c, Index self, Instant now) {
 /// The timer runs since the last progress; what went again since then, or could not yet for its
 /// pace, has a round trip of its own to be answered in. Returns whether to wait for it.
 bool Machine::wait_for_repeat(Connection& c, Instant now) {
+    if (c.info.timeouts != 0) return false;  // that timer began with the repeat itself
     const std::uint32_t waited = low_us(now) - send_.flights()[c.flight_head].sent_us;
     if (nothing_left_yet(c)) c.retransmit_at = now + Micros(c.info.rto_us);
     else if (waited < c.info.rto_us) c.retransmit_at = now + Micros(c.info.rto_us - waited);
@@ -100,6 +108,30 @@ bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {
     return low_ms(now) - c.unanswered_since_ms >= c.info.user_timeout_ms;
 }
 
+/// Does the peer's window no longer take what must be sent again?
+bool Machine::closed_to_repeats(const Connection& c) const {
+    if (c.flight_head == kNil) return false;
+    return c.info.snd_wnd < std::min(send_.flights()[c.flight_head].length, c.info.mss);
+}
+
+// One more question to a closed window, by a probe or by a repeat that it will not take. However
+// many there were, a peer that answers lives (§3.8.6, §3.8.6.1; RFC 1122 §4.2.2.17). The user's
+// time-out ends also what is answered: such answers are no progress.
+bool Machine::probed_in_vain(Connection& c, Instant now) {
+    if (c.info.user_timeout_ms != 0) return gave_up(c, now, config_.tcp.retries);
+    if (c.keep_probes > config_.tcp.retries) return true;
+    ++c.keep_probes;
+    return false;
+}
+
+/// A pause, cut where the user's time-out ends it.
+Micros Machine::within_user_timeout(const Connection& c, Micros pause, Instant now) const {
+    if (c.info.user_timeout_ms == 0 || c.info.timeouts == 0) return pause;
+    const std::uint32_t waited = low_ms(now) - c.unanswered_since_ms;
+    const std::uint32_t left = c.info.user_timeout_ms - std::min(waited, c.info.user_timeout_ms);
+    return std::min(pause, Micros(std::chrono::milliseconds(std::max(left, 1u))));
+}
+
 void Machine::count_timeout(Connection& c, Instant now) {
     if (c.info.timeouts == 0) c.unanswered_since_ms = low_ms(now - Micros(c.info.rto_us));
     if (c.info.timeouts < 0xffff) ++c.info.timeouts;
@@ -110,9 +142,10 @@ void Machine::count_timeout(Connection& c, Instant now) {
 void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
     count_timeout(c, now);
     count(Counter::TcpTimeouts);
+    const bool orphan = is_orphan(c);
     const std::uint32_t limit =
-        is_orphan(c) ? std::min(config_.tcp.retries, kOrphanProbes) : config_.tcp.retries;
-    if (gave_up(c, now, limit)) {
+        orphan ? std::min(config_.tcp.retries, kOrphanProbes) : config_.tcp.retries;
+    if (!orphan && closed_to_repeats(c) ? probed_in_vain(c, now) : gave_up(c, now, limit)) {
         count(Counter::TcpTimedOut);
         reset(c, self, c.info.error != 0 ? c.info.error : ETIMEDOUT);
         return;
@@ -131,7 +164,7 @@ void Machine::retransmit_timeout(Connection& c, Index self, Instant now) {
     c.clear(kOweTail);
     c.set(kForceOne);
     back_off(c.info, config_.tcp);
-    c.retransmit_at = now + Micros(c.info.rto_us);
+    c.retransmit_at = now + within_user_timeout(c, Micros(c.info.rto_us), now);
     mark_output(c, self);
 }
 
@@ -174,14 +207,11 @@ void Machine::persist_timeout(Connection& c, Index self, Instant now) {
         c.clear(kMoreToCome);
         return;
     }
-    if (c.keep_probes > config_.tcp.retries ||
-        (c.has(kClientGone) && c.info.timeouts >= kOrphanProbes) ||
-        (c.info.user_timeout_ms != 0 && gave_up(c, now, config_.tcp.retries))) {
+    if ((c.has(kClientGone) && c.info.timeouts >= kOrphanProbes) || probed_in_vain(c, now)) {
         count(Counter::TcpTimedOut);
         reset(c, self, ETIMEDOUT);
         return;
     }
-    ++c.keep_probes;
     count_timeout(c, now);
     c.info.timeouts = std::min<std::uint16_t>(c.info.timeouts, 16);
     c.set(kOweProbe);
@@ -193,8 +223,8 @@ void Machine::arm_persist(Connection& c, Instant now) {
     if (c.unsent_bytes() == 0 && !(c.has(kFinQueued) && !c.has(kFinSent))) return;
     const std::uint64_t wait = std::uint64_t{std::max(c.info.rto_us, kMinPersistUs)}
                                << std::min<unsigned>(c.info.timeouts, 16u);
-    c.retransmit_at =
-        now + std::min(Micros(static_cast<std::int64_t>(wait)), config_.tcp.max_rto);
+    const Micros pause = std::min(Micros(static_cast<std::int64_t>(wait)), config_.tcp.max_rto);
+    c.retransmit_at = now + within_user_timeout(c, pause, now);
 }
 
 void Machine::arm_keep_alive(Connection& c, Instant now) {

@@ -25,11 +25,12 @@ constexpr std::uint32_t kLongestEchoMs = 1000;
 /// What a recovery changes first, so that it can be taken back. Without a record that is the
 /// window alone.
 void Machine::remember_for_undo(Connection& c, Instant now) {
-    if (c.undo_cwnd == 0 || !c.recovering()) {
-        c.undo_cwnd = c.info.cwnd_bytes;
-        if (Extra* known = need_extra(c); known != nullptr)
-            known->undo = {c.congestion, c.info.ssthresh_bytes, c.snd_una(), 0, 0};
-    }
+    // Not again when a time-out comes on top: an echo of the first repeat would prove it needless
+    // (RFC 3522 §3.2).
+    if (c.undo_cwnd != 0 && c.recovering()) return;
+    c.undo_cwnd = c.info.cwnd_bytes;
+    if (Extra* known = need_extra(c); known != nullptr)
+        known->undo = {c.congestion, c.info.ssthresh_bytes, c.snd_una(), 0, 0};
     c.undo_stamp = timestamp(c, now);
 }
 
@@ -51,6 +52,10 @@ bool Machine::repeat_outstanding(const Connection& c) const {
 void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
     if (c.undo_cwnd == 0) return;
     const bool open = c.recovery() == RecoveryState::Open;
+    if (report.echoed && !open) {  // there was congestion all the same (RFC 4015 §3.4)
+        c.spurious = kNoTest;
+        return;
+    }
     const bool echoed = !open && seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
     bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;

@@ -57,7 +57,7 @@ Violation Machine::submit_one(ChannelIndex channel, const Submission& s, Instant
         case SubmissionOp::AcceptCredit: return user_credit(channel, s.credit, now);
         default: break;
     }
-    if (s.op > SubmissionOp::SetUser) return Violation::UnknownOperation;
+    if (s.op > SubmissionOp::Return) return Violation::UnknownOperation;
     // The others name a connection. One that is over is no offence: the news may be on its way.
     const Index self = s.connection.index;
     if (self >= connections_.high()) return Violation::NotItsConnection;
@@ -74,12 +74,8 @@ Violation Machine::submit_one(ChannelIndex channel, const Submission& s, Instant
         case SubmissionOp::Send: violation = user_send(c, self, s); break;
         case SubmissionOp::Shutdown: user_shutdown(c, self); break;
         case SubmissionOp::Close: user_close(c, self, now); break;
-        case SubmissionOp::Abort:
-            c.set(kClientGone);
-            drop_text(c);
-            c.events &= kEventClosed;
-            reset(c, self, 0);
-            break;
+        case SubmissionOp::Abort: user_abort(c, self); break;
+        case SubmissionOp::Return: user_return(channel, c, self, now); break;
         case SubmissionOp::SetOption: violation = user_option(c, self, s.option, now); break;
         default: c.info.user = s.user; break;
     }
@@ -91,12 +87,17 @@ void Machine::refuse(ChannelIndex channel, std::uint64_t user, int error, std::u
     Session& session = sessions_[channels_[channel].session];
     if (session.config.counters != nullptr && (error == ENOBUFS || error == EMFILE))
         session.config.counters->refused.add();
+    answer(channel, {.error = static_cast<std::uint16_t>(error),
+                     .shard = static_cast<std::uint16_t>(shard),
+                     .user = user});
+}
+
+void Machine::answer(ChannelIndex channel, const Refusal& refusal) {
     ChannelState& state = channels_[channel];
     if (state.refusal_count == kChannelRefusals) return;  // only beyond submission_room()
     ++state.refusal_count;
     const Index i = refusals_.take();
-    refusals_[i] = {kNil, static_cast<std::uint16_t>(error), static_cast<std::uint16_t>(shard),
-                    user};
+    refusals_[i] = refusal;
     if (state.refusals == kNil) state.refusals = i;
     else refusals_[state.last_refusal].next = i;
     state.last_refusal = i;
@@ -215,6 +216,7 @@ Violation Machine::user_send(Connection& c, Index self, const Submission& s) {
     }
     if ((s.flags & shm::kMoreToCome) != 0) c.set(kMoreToCome);
     else c.clear(kMoreToCome);
+    tell_launched(c, self);
     mark_output(c, self);
     return Violation::None;
 }
@@ -231,20 +233,21 @@ Violation Machine::user_release(SessionIndex session, const Submission& s, Insta
             if (r.state != SlotState::Delivered || r.session != session)
                 return Violation::NotItsSlot;
             owner.delivered.remove(rx_.records(), slot);
-            released(r.connection, r.generation, r.length);
             free_slot(slot);
+            released(r.connection, r.generation, r.length);
         } else if (body.arena == shm::kPrivateRxArena) {
             const std::uint32_t slot = body.slots[i] - owner.config.private_first_slot;
             if (slot >= owner.private_slots.size() ||
                 owner.private_slots[slot].connection == kNil)
                 return Violation::NotItsSlot;
             PrivateSlot& p = owner.private_slots[slot];
-            released(p.connection, p.generation, p.length);
-            p.connection = kNil;
             owner.private_free.push_back(slot);
             --owner.slots_held;
             if (owner.config.counters != nullptr)
                 owner.config.counters->rx_slots_held.set(owner.slots_held);
+            drop_hold(p.connection, p.generation);
+            released(p.connection, p.generation, p.length);
+            p.connection = kNil;
         } else {
             return Violation::NotItsSlot;
         }
@@ -265,7 +268,15 @@ void Machine::released(Index connection, std::uint32_t generation, std::uint32_t
     Connection& c = connections_[connection];
     if (c.info.generation != generation || c.info.state == TcpState::Free) return;
     c.info.unread_bytes -= std::min(bytes, c.info.unread_bytes);
+    reader_took(c, bytes);
     window_opened(c, connection);
+}
+
+void Machine::user_abort(Connection& c, Index self) {
+    c.set(kClientGone);
+    drop_text(c);
+    c.events &= kEventClosed;
+    reset(c, self, 0);
 }
 
 void Machine::user_shutdown(Connection& c, Index self) {
@@ -344,10 +355,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
                 static_cast<std::uint32_t>(std::min<std::uint64_t>(value, 0xffff'ffff));
             return Violation::None;
         case ConnectionOption::ReceiveBuffer:
-            // Bounded by what the window scale, which is agreed already, can say.
-            c.info.rcv_buffer_bytes = static_cast<std::uint32_t>(
-                value == 0 ? config_.tcp.receive_buffer_bytes
-                           : std::clamp<std::uint64_t>(value, 4096, 65'535ull << c.info.rcv_shift));
+            choose_receive_buffer(c, value);
             return Violation::None;
         case ConnectionOption::SendBuffer: return Violation::None;  // the client's own bound
         case ConnectionOption::CongestionControl:
@@ -378,6 +386,7 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             return Violation::None;
         }
         case ConnectionOption::DeferAccept: return Violation::None;
+        case ConnectionOption::UnsentLowWater: watch_unsent(c, self, value); return Violation::None;
     }
     return Violation::BadOption;
 }

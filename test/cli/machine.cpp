@@ -212,6 +212,8 @@ void Machine::make_connections() {
         c.rcv_shift = 6;
         c.snd_wnd = 65'536;
         c.rcv_wnd = 1u << 20;
+        c.rcv_buffer_bytes = 6u << 20;
+        c.rx_slots = 3;
         c.cwnd_bytes = 14'480;
         c.ssthresh_bytes = ~0u;
         c.srtt_us = 87;

@@ -156,6 +156,35 @@ TEST_CASE("half close works both ways", "[client][stack]") {
     CHECK((near->readiness() & kHangup) != 0);
 }
 
+TEST_CASE("a mark of unsent bytes bounds what is queued and not what is on its way",
+          "[client][stack]") {
+    World w;
+    const auto [near, far] = w.connection();
+    const std::vector<std::byte> much(60'000, std::byte{'x'});
+    REQUIRE(w.channel->send(*near, much));  // counts, though it was there first
+    REQUIRE(w.channel->set_option(*near, shm::ConnectionOption::UnsentLowWater, 10'000));
+    std::size_t sent = much.size();
+    for (int i = 0; i < 400; ++i) {
+        w.turn();
+        if (const auto more = w.channel->send(*near, much)) sent += *more;
+    }
+    w.settle();
+    CHECK(w.channel->send(*near, much).error() == EAGAIN);
+    CHECK((near->readiness() & kWritable) == 0);
+    CHECK(near->unsent >= 5'000);
+    CHECK(near->unsent <= 10'000 + Channel::kLeastQueued);
+    std::size_t got = 0;
+    std::vector<std::byte> room(65'536);
+    for (int i = 0; i < 400 && got < sent; ++i) {
+        if (const auto part = w.channel->receive(*far, room)) got += *part;
+        w.turn();
+    }
+    CHECK(got == sent);
+    w.settle();
+    CHECK(near->unsent == 0);
+    CHECK((near->readiness() & kWritable) != 0);
+}
+
 TEST_CASE("an abort is a reset for the peer", "[client][stack]") {
     World w;
     const auto [near, far] = w.connection();

@@ -109,6 +109,7 @@ Segment segment_of(std::string_view text) {
         else if (word == "header_words") s.header_words = number(value());
         else if (word == "reserved") s.reserved = number(value());
         else if (word == "bad_checksum") s.bad_checksum = true;
+        else if (word == "altered") s.altered = true;
         else if (word == "from_itself") s.from_stack_address = true;
         else if (word == "isn_new") s.new_isn = true;
         else throw Wrong("'" + word + "' is nothing a segment has");
@@ -202,6 +203,20 @@ std::vector<std::string> expand_connection(std::string_view rest) {
             "> . 1:1 ack 1", "connected"};
 }
 
+/// "flood n win n <options>": so many other ports of the peer's begin a handshake, and leave it.
+std::vector<std::string> expand_flood(std::string_view rest) {
+    constexpr unsigned kFirstPort = 100;
+    const std::string_view count = rest.substr(1, rest.find(' ', 1) - 1);
+    const std::string syn(rest.substr(1 + count.size()));
+    std::vector<std::string> lines;
+    for (unsigned port = kFirstPort; port < kFirstPort + number(count); ++port) {
+        const std::string mark = std::to_string(port);
+        lines.push_back("<" + mark + " S 0:0" + syn);
+        lines.push_back(">" + mark + " S. 0:0 ack 1");
+    }
+    return lines;
+}
+
 /// The header's lines, which come first.
 bool take_header(Script& script, std::string_view line) {
     const auto reason = [&line](std::string_view word) -> std::optional<std::string> {
@@ -244,6 +259,10 @@ void take_line(Script& script, unsigned number, std::string_view line) {
     const std::string_view first = line.substr(0, line.find(' '));
     if (first == "established") lines = expand_established(line.substr(first.size()));
     if (first == "connection") lines = expand_connection(line.substr(first.size()));
+    if (first == "flood") {
+        lines = expand_flood(line.substr(first.size()));
+        script.engine_only = "over a wire a script has few ports";
+    }
     for (const std::string& each : lines) {
         Step step = step_of(each);
         step.line = number;

@@ -35,6 +35,7 @@ struct Segment {
     std::optional<std::uint32_t> header_words;  ///< a data offset that may lie
     std::optional<std::uint32_t> reserved;      ///< reserved bits of the header
     bool bad_checksum = false;
+    bool altered = false;  ///< its text is not what belongs there
     bool from_stack_address = false;  ///< LAND: the source is the destination
     bool new_isn = false;  ///< expected: the stack may begin anew with another number
     std::vector<Option> options;

@@ -102,7 +102,9 @@ Frame tcp_bytes(const Segment& s, const Ends& ends, const Flow& flow) {
     header.window = static_cast<std::uint16_t>(s.window_least.value_or(65'535));
     header.urgent_pointer = static_cast<std::uint16_t>(s.urgent.value_or(0));
     Frame bytes = test::as_bytes(header) + options;
-    for (std::uint32_t i = 0; i < s.length; ++i) bytes.push_back(text_byte(s.first + i - 1));
+    const std::byte change{s.altered ? std::uint8_t{0xff} : std::uint8_t{0}};
+    for (std::uint32_t i = 0; i < s.length; ++i)
+        bytes.push_back(text_byte(s.first + i - 1) ^ change);
     const IpAddress& source = s.from_stack_address ? ends.stack : ends.peer;
     auto sum = wire::pseudo_header(source, ends.stack, kTcp, bytes.size());
     sum.add(bytes);

@@ -31,6 +31,27 @@ constexpr auto kNumbers =
         {"receive_buffer", &TcpConfig::receive_buffer_bytes},
     });
 
+constexpr auto kControllers =
+    std::to_array<std::pair<std::string_view, shm::CongestionAlgorithm>>({
+        {"reno", shm::CongestionAlgorithm::Reno},
+        {"cubic", shm::CongestionAlgorithm::Cubic},
+        {"dctcp", shm::CongestionAlgorithm::Dctcp},
+        {"bbr", shm::CongestionAlgorithm::Bbr},
+    });
+constexpr auto kPacingPolicies = std::to_array<std::pair<std::string_view, PacingPolicy>>({
+    {"auto", PacingPolicy::Auto},
+    {"on", PacingPolicy::On},
+});
+
+constexpr auto kEcnPolicies = std::to_array<std::pair<std::string_view, EcnPolicy>>({
+    {"off", EcnPolicy::Off},
+    {"passive", EcnPolicy::Passive},
+    {"on", EcnPolicy::On},
+});
+
+constexpr auto kSwitch =
+    std::to_array<std::pair<std::string_view, bool>>({{"off", false}, {"on", true}});
+
 constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::ConnectionOption>>({
     {"nodelay", shm::ConnectionOption::NoDelay},
     {"cork", shm::ConnectionOption::Cork},
@@ -48,6 +69,17 @@ constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::Connect
     {"tos", shm::ConnectionOption::TypeOfService},
     {"ttl", shm::ConnectionOption::TimeToLive},
 });
+
+/// The value of that name, into `to`.
+template <class Words, class Value>
+bool choose(const Words& words, const std::string& name, Value& to) {
+    for (const auto& [known, value] : words) {
+        if (known != name) continue;
+        to = value;
+        return true;
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -71,13 +103,12 @@ void apply(const Setting& setting, TcpConfig& config) {
         config.*member = static_cast<std::uint32_t>(std::stoul(setting.value));
         return;
     }
-    const auto* algorithm = std::ranges::find(shm::kCongestionNames, setting.value);
-    if (setting.name == "congestion" && algorithm != shm::kCongestionNames.end())
-        config.congestion = static_cast<shm::CongestionAlgorithm>(
-            algorithm - shm::kCongestionNames.begin());
-    else if (setting.name == "pacing" && setting.value == "on")
-        config.pacing = PacingPolicy::On;
-    else throw std::runtime_error("'" + setting.name + " " + setting.value + "' cannot be set");
+    const auto& [name, value] = setting;
+    const bool known = (name == "congestion" && choose(kControllers, value, config.congestion)) ||
+                       (name == "ecn" && choose(kEcnPolicies, value, config.ecn)) ||
+                       (name == "pacing" && choose(kPacingPolicies, value, config.pacing)) ||
+                       (name == "syn_cookies" && choose(kSwitch, value, config.syn_cookies));
+    if (!known) throw std::runtime_error("'" + name + " " + value + "' cannot be set");
 }
 
 shm::ConnectionOption connection_option(const std::string& name) {

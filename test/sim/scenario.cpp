@@ -159,8 +159,11 @@ void draw_programs(Draw& draw, Scenario& s) {
             plan->may_fail = false;
         }
         s.ring_bytes = 16'384;
-        // Programs that stall hold what they were given, and must not starve each other.
-        s.left.max_rx_slots = s.right.max_rx_slots = HostOptions{}.max_rx_slots;
+        // With fewer buffers than that, refusals and losses back timers off to a minute, which is
+        // as long as TIME-WAIT lasts.
+        const auto least = static_cast<std::uint32_t>(3 * s.connections);
+        s.left.max_rx_slots = std::max(s.left.max_rx_slots, least);
+        s.right.max_rx_slots = std::max(s.right.max_rx_slots, least);
     }
     if (draw.one_in(2)) s.spread = draw.micros(0, 20'000);
     if (draw.one_in(10)) {

@@ -89,8 +89,7 @@ struct Script::Parsed {
     std::vector<std::vector<std::string>> options;
 };
 
-Script::Script(TcpConfig tcp) : host_([&] {
-    HostOptions options;
+Script::Script(TcpConfig tcp, HostOptions options) : host_([&] {
     options.tcp = tcp;
     return options;
 }()) {
@@ -152,6 +151,18 @@ Script::Parsed Script::parse(std::string_view text, Where where) const {
 }
 
 void Script::inject(std::string_view segment, Where where) {
+    host_.receive(frame_of(segment, where), now_);
+    pump();
+}
+
+void Script::inject_burst(std::span<const std::string> segments, Where where) {
+    std::vector<Frame> frames;
+    for (const std::string& segment : segments) frames.push_back(frame_of(segment, where));
+    host_.receive(frames, now_);
+    pump();
+}
+
+Frame Script::frame_of(std::string_view segment, Where where) const {
     const Parsed p = parse(segment, where);
     Frame tcp;
     put32(tcp, std::uint32_t{peer_port_} << 16 | our_port_);
@@ -195,8 +206,7 @@ void Script::inject(std::string_view segment, Where where) {
     frame[kEthernet + 10] = static_cast<std::byte>(check >> 8);
     frame[kEthernet + 11] = static_cast<std::byte>(check & 255);
     frame.insert(frame.end(), tcp.begin(), tcp.end());
-    host_.receive(frame, now_);
-    pump();
+    return frame;
 }
 
 void Script::learn(const Frame& frame) {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,7 +36,7 @@ struct Where {
 
 class Script {
 public:
-    explicit Script(TcpConfig tcp = {});
+    explicit Script(TcpConfig tcp = {}, HostOptions options = {});
     ~Script();
     Script(const Script&) = delete;
     Script& operator=(const Script&) = delete;
@@ -54,6 +55,8 @@ public:
 
     /// The peer sends this; the stack handles it at once.
     void inject(std::string_view segment, Where where = Where::here());
+    /// The same with several that arrive together.
+    void inject_burst(std::span<const std::string> segments, Where where = Where::here());
     /// The stack must have sent this next. Fields left out are not compared; `<...>` lists options
     /// that must be there.
     void expect(std::string_view segment, Where where = Where::here());
@@ -97,6 +100,7 @@ public:
 private:
     struct Parsed;
     Parsed parse(std::string_view text, Where where) const;
+    Frame frame_of(std::string_view segment, Where where) const;
     void pump();
     void learn(const Frame& frame);
     void submit(shm::Submission& submission);

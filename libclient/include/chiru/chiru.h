@@ -326,7 +326,9 @@ enum chiru_option {
     CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
     CHIRU_DEFER_ACCEPT = 16,   /* of a listener, before it listens: accept only once data came, or
                                   after so many seconds */
-    CHIRU_MAX_PACING_RATE = 20 /* bytes a second to send at most, evenly; 0: no bound */
+    CHIRU_UNSENT_LOW_WATER = 17, /* bytes not sent yet, at which send says -EAGAIN; writable again
+                                    below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
+    CHIRU_MAX_PACING_RATE = 18 /* bytes a second to send at most, evenly; 0: no bound */
 };
 
 #define CHIRU_CUBIC 0

@@ -56,7 +56,7 @@ struct AckReport {
     std::uint32_t needless_bytes = 0;   ///< of what this recovery sent again, so much of it
     bool cwnd_limited = false;          ///< the window, not the application, was the limit
     bool echoed = false;                ///< ECE: the peer saw marks (RFC 3168)
-    bool reducing = false;              ///< in recovery: the window must not grow
+    bool reducing = false;              ///< in recovery, or at its end: the window must not grow
     Micros smoothed_rtt{0};             ///< 0 until there was a sample
     Micros rtt{0};                      ///< of the newest text acknowledged; 0: not measured
     bool original = false;  ///< text that was sent once and thought lost arrived

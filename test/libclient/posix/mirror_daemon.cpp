@@ -56,6 +56,13 @@ struct End {
     bool send_done = false;
     bool peer_told_done = false;
     bool closed = false;            ///< the owner's name of it is dead
+    bool tells_left = false;        ///< the owner wants to hear what leaves `sent`
+
+    std::uint32_t sent_bytes() const {
+        std::uint32_t bytes = 0;
+        for (const Slice& slice : sent) bytes += slice.length;
+        return bytes;
+    }
 };
 
 struct Listener {
@@ -82,6 +89,7 @@ struct Session {
     std::deque<Completion> late;
     std::map<std::uint32_t, End*> slots;  ///< who reads which slot
     bool said_farewell = false;
+    bool leaving = false;  ///< it is gone; what it said last waits for somebody to accept it
 };
 
 class Mirror {
@@ -100,6 +108,7 @@ private:
     Listener* listener_for(const Endpoint& remote);
     void leave(Session& session, Listener& each);
     void see_off(Session& session);
+    bool is_awaited(const Session& session) const;
     void end_session(Session& session);
 
     bool turn(Session& session);
@@ -107,6 +116,7 @@ private:
     void connect(Session& session, const Submission& submission);
     void hand_out(Listener& each);
     bool deliver(End& end);
+    void tell_left(const End& end);
     void finish(End& end, int error);
     void complete(Session& session, Completion completion);
     End* find(Session& session, ConnectionId id);
@@ -239,7 +249,8 @@ void Mirror::leave(Session& session, Listener& each) {
     each.credit.erase(&session);
     std::erase(each.holders, &session);
     if (!each.holders.empty()) return;
-    for (End* end : each.waiting) finish(*end->peer, ECONNRESET);
+    for (End* end : each.waiting)
+        if (end->peer != nullptr) finish(*end->peer, ECONNRESET);
     std::erase_if(listeners_, [&](const auto& one) { return one.get() == &each; });
 }
 
@@ -273,7 +284,12 @@ bool Mirror::serve(Session& session) {
             if (named != nullptr) leave(session, *named);
             break;
         case MessageType::Farewell: session.said_farewell = true; return true;
-        case MessageType::ConnectionInfo: reply.connection = {}; break;
+        case MessageType::ConnectionInfo: {
+            const End* end = find(session, asked.query.connection);
+            reply.connection = {};
+            if (end != nullptr) reply.connection.snd_end = end->sent_bytes();
+            break;
+        }
         default: break;
     }
     answer(session, reply);
@@ -293,8 +309,18 @@ void Mirror::see_off(Session& session) {
             while (deliver(*end)) {}
 }
 
+/// Did it say something to an end that nobody has accepted yet?
+bool Mirror::is_awaited(const Session& session) const {
+    return session.said_farewell && std::ranges::any_of(ends_, [&](const auto& each) {
+        const End& end = *each.second;
+        return end.owner == &session && end.peer != nullptr && end.peer->owner == nullptr;
+    });
+}
+
 void Mirror::end_session(Session& session) {
     see_off(session);
+    session.leaving = is_awaited(session);
+    if (session.leaving) return session.control.reset();
     for (std::size_t i = listeners_.size(); i-- > 0;) leave(session, *listeners_[i]);
     for (const auto& [index, end] : ends_)
         if (end->owner == &session && !end->closed) {
@@ -379,6 +405,7 @@ void Mirror::hand_out(Listener& each) {
             completion.user = static_cast<std::uint64_t>(each.id);
             completion.endpoints = {.remote = end->remote, .local = end->local, .peer_mss = 1460};
             complete(*session, completion);
+            if (end->peer == nullptr) finish(*end, ECONNRESET);  // its client was killed
         }
 }
 
@@ -393,11 +420,21 @@ void Mirror::finish(End& end, int error) {
         completion.connection = end.id;
         completion.user = end.user;
         completion.error = static_cast<std::uint16_t>(error);
-        for (const Slice& slice : end.sent) completion.sent_bytes += slice.length;
+        completion.sent_bytes = end.sent_bytes();
         complete(*end.owner, completion);
     }
     end.sent.clear();
     end.closed = true;
+}
+
+/// What was not sent when its owner began to ask.
+void Mirror::tell_left(const End& end) {
+    Completion completion;
+    completion.op = CompletionOp::Sent;
+    completion.connection = end.id;
+    completion.user = end.user;
+    completion.sent.left_bytes = -static_cast<std::int32_t>(end.sent_bytes());
+    complete(*end.owner, completion);
 }
 
 void Mirror::handle(Session& session, const Submission& submission) {
@@ -427,12 +464,19 @@ void Mirror::handle(Session& session, const Submission& submission) {
             for (std::size_t i = 0; i < submission.count; ++i)
                 end->sent.push_back(submission.slices[i]);
             break;
+        case SubmissionOp::SetOption:
+            if (submission.option.option != ConnectionOption::UnsentLowWater || end->tells_left)
+                break;
+            end->tells_left = true;
+            tell_left(*end);
+            break;
         case SubmissionOp::SetUser: end->user = submission.user; break;
         case SubmissionOp::Shutdown: end->send_done = true; break;
         case SubmissionOp::Close:
             end->send_done = true;
             end->closed = true;
             break;
+        case SubmissionOp::Return:
         case SubmissionOp::Abort:
             end->closed = true;
             if (end->peer != nullptr) finish(*end->peer, ECONNRESET);
@@ -479,6 +523,7 @@ bool Mirror::deliver(End& end) {
         completion.connection = end.id;
         completion.user = end.user;
         completion.sent_bytes = returned;
+        if (end.tells_left) completion.sent.left_bytes = static_cast<std::int32_t>(returned);
         complete(*end.owner, completion);
     }
     if (end.send_done && end.sent.empty() && !end.peer_told_done) {
@@ -521,6 +566,8 @@ void Mirror::run(pid_t child) {
             if (any) session->ringer->ring();
             moved |= any;
         }
+        for (std::size_t i = sessions_.size(); i-- > 0;)
+            if (sessions_[i]->leaving) end_session(*sessions_[i]);
         std::vector<pollfd> fds{{.fd = door_.get(), .events = POLLIN, .revents = 0}};
         for (const auto& session : sessions_)
             fds.push_back({.fd = session->control.get(), .events = POLLIN, .revents = 0});

@@ -10,10 +10,12 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -129,6 +131,62 @@ void case_low_water() {
     close(epoll);
 }
 
+/// Writes until there is no room for a while.
+std::size_t fill(int fd) {
+    const std::vector<char> chunk(65'536, 'x');
+    std::size_t total = 0;
+    for (int quiet = 0; quiet < 20;) {
+        const ssize_t n = write(fd, chunk.data(), chunk.size());
+        if (n > 0) total += static_cast<std::size_t>(n), quiet = 0;
+        else rest(2), ++quiet;
+    }
+    return total;
+}
+
+std::size_t drain(int fd, std::size_t bytes) {
+    std::vector<char> chunk(65'536);
+    std::size_t got = 0;
+    while (got < bytes) {
+        const ssize_t n = read(fd, chunk.data(), chunk.size());
+        if (n <= 0) break;
+        got += static_cast<std::size_t>(n);
+    }
+    return got;
+}
+
+int unsent(int fd) {
+    int bytes = -1;
+    ioctl(fd, SIOCOUTQNSD, &bytes);
+    return bytes;
+}
+
+void case_unsent_low_water() {
+    Pair pair;
+    fcntl(pair.near, F_SETFL, O_NONBLOCK);
+    for (const int mark : {1, -1, 0, 16'384})
+        set_option("TCP_NOTSENT_LOWAT", pair.near, IPPROTO_TCP, TCP_NOTSENT_LOWAT, mark);
+    say_poll("nothing queued", pair.near, POLLOUT, 0);
+    const int epoll = epoll_create1(0);
+    add(epoll, pair.near, EPOLLOUT | EPOLLET, 1);
+    say_epoll("nothing queued", epoll, 10);
+    std::size_t total = fill(pair.near);
+    print("  at the mark: %d\n", unsent(pair.near) >= 16'384 && unsent(pair.near) < 150'000);
+    say_poll("at the mark", pair.near, POLLOUT, 0);
+    say_epoll("at the mark", epoll, 10);
+    print("  all came: %d\n", drain(pair.far, total) == total);
+    say_epoll("sent", epoll, 1000);
+    print("  left: %d\n", unsent(pair.near));
+
+    total = fill(pair.near);
+    say_epoll("at the mark again", epoll, 0);
+    const int none = -1;
+    setsockopt(pair.near, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &none, sizeof none);
+    say_epoll("without a mark", epoll, 1000);
+    say("write", write(pair.near, "x", 1));
+    print("  all came: %d\n", drain(pair.far, total + 1) == total + 1);
+    close(epoll);
+}
+
 void case_fast_open() {
     const int server = listener();
     const int queue = 8;
@@ -178,6 +236,7 @@ const std::vector<Case> kOptionsCases = {
     {"options", case_options},
     {"more options", case_more_options},
     {"low water", case_low_water},
+    {"unsent low water", case_unsent_low_water},
     {"fast open", case_fast_open},
     {"timeouts", case_timeouts},
 };

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -124,8 +125,11 @@ void case_daemon() {  // opens a listener, forks, and the parent is gone before 
     close(report[1]);
 }
 
+enum class Parent { Reads, LeavesUnread, AcceptsLate };
+
 /// A child connects, writes and ends without a word of goodbye; the parent reads on.
-void end_of_child(const char* how, void (*leave)(), bool with_unread) {
+void end_of_child(const char* how, void (*leave)(), Parent parent) {
+    const bool with_unread = parent == Parent::LeavesUnread;
     const int server = listener();
     const pid_t child = fork();
     if (child == 0) {
@@ -135,6 +139,8 @@ void end_of_child(const char* how, void (*leave)(), bool with_unread) {
         static_cast<void>(!write(fd, "last words", 10));
         leave();
     }
+    if (parent == Parent::AcceptsLate)
+        waitid(P_PID, static_cast<id_t>(child), nullptr, WEXITED | WNOWAIT);
     const int far = accept(server, nullptr, nullptr);
     if (with_unread) static_cast<void>(!write(far, "unread", 6));
     print("  %s\n", how);
@@ -151,10 +157,54 @@ void end_of_child(const char* how, void (*leave)(), bool with_unread) {
 }
 
 void case_exit() {
-    end_of_child("exit", [] { std::exit(3); }, false);
-    end_of_child("_exit", [] { _exit(4); }, false);
-    end_of_child("quick_exit", [] { std::quick_exit(5); }, false);
-    end_of_child("exit with unread data", [] { std::exit(6); }, true);
+    end_of_child("exit", [] { std::exit(3); }, Parent::Reads);
+    end_of_child("_exit", [] { _exit(4); }, Parent::Reads);
+    end_of_child("quick_exit", [] { std::quick_exit(5); }, Parent::Reads);
+    end_of_child("exit with unread data", [] { std::exit(6); }, Parent::LeavesUnread);
+    end_of_child("exit before it is accepted", [] { std::exit(7); }, Parent::AcceptsLate);
+}
+
+/// Cancels a thread that sleeps in `call`; whether it ended by that.
+bool cancelled(void* (*call)(void*), Pair& pair) {
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, call, &pair) != 0) return false;
+    rest(30);
+    pthread_cancel(thread);
+    void* result = nullptr;
+    pthread_join(thread, &result);
+    return result == PTHREAD_CANCELED;
+}
+
+void case_cancel() {
+    Pair pair;
+    using Call = void* (*)(void*);
+    const auto in = [&](const char* what, Call call) {
+        print("  cancelled in %s: %d\n", what, cancelled(call, pair));
+    };
+    in("recv", [](void* p) -> void* {
+        char byte;
+        recv(static_cast<Pair*>(p)->far, &byte, 1, 0);
+        return nullptr;
+    });
+    in("accept", [](void* p) -> void* {
+        accept(static_cast<Pair*>(p)->server, nullptr, nullptr);
+        return nullptr;
+    });
+    in("poll", [](void* p) -> void* {
+        pollfd one{.fd = static_cast<Pair*>(p)->far, .events = POLLIN, .revents = 0};
+        poll(&one, 1, -1);
+        return nullptr;
+    });
+    in("epoll_wait", [](void* p) -> void* {
+        const int epoll = epoll_create1(0);
+        add(epoll, static_cast<Pair*>(p)->far, EPOLLIN, 1);
+        epoll_event event;
+        epoll_wait(epoll, &event, 1, -1);
+        return nullptr;
+    });
+    say("write", write(pair.near, "abc", 3));
+    char buffer[8];
+    say("read", recv(pair.far, buffer, 3, MSG_WAITALL));
 }
 
 void case_many() {
@@ -192,6 +242,7 @@ const std::vector<Case> kProcessesCases = {
     {"daemon", case_daemon},
     {"exit", case_exit},
     {"many", case_many},
+    {"cancel", case_cancel},
 };
 
 }  // namespace cases

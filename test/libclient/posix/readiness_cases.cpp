@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace cases {
@@ -128,23 +129,89 @@ void case_signals() {
     struct sigaction action {};
     action.sa_handler = [](int) {};
     sigaction(SIGALRM, &action, nullptr);
-    itimerval timer{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 40'000}};
+    // Again and again: the first may come before the call that it is to interrupt.
+    const timeval each{.tv_sec = 0, .tv_usec = 40'000};
+    const itimerval ticks{.it_interval = each, .it_value = each};
+    setitimer(ITIMER_REAL, &ticks, nullptr);
     char byte;
-    setitimer(ITIMER_REAL, &timer, nullptr);
     say("recv", recv(pair.near, &byte, 1, 0));
-    setitimer(ITIMER_REAL, &timer, nullptr);
     say("accept", accept(pair.server, nullptr, nullptr));
     const int epoll = epoll_create1(0);
     add(epoll, pair.near, EPOLLIN, 1);
-    setitimer(ITIMER_REAL, &timer, nullptr);
     epoll_event event;
     say("epoll_wait", epoll_wait(epoll, &event, 1, 2000));
     action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, nullptr);
     std::thread writer([&] { rest(120); static_cast<void>(!write(pair.far, "x", 1)); });
-    setitimer(ITIMER_REAL, &timer, nullptr);
     say("recv, restarted", recv(pair.near, &byte, 1, 0));
     writer.join();
+    const itimerval no_ticks{};
+    setitimer(ITIMER_REAL, &no_ticks, nullptr);
+    close(epoll);
+}
+
+/// One thread's epoll_wait() in a set that several share, for one event.
+struct SharedWait {
+    explicit SharedWait(int epoll, int timeout = 5000) {
+        thread = std::thread([this, epoll, timeout] {
+            epoll_event event{};
+            const int count = epoll_wait(epoll, &event, 1, timeout);
+            seen = count == 1 ? static_cast<int>(event.data.u32) : -1;
+        });
+    }
+    int get() {
+        thread.join();
+        return seen;
+    }
+    std::thread thread;
+    int seen = 0;
+};
+
+void case_shared_epoll() {
+    const int server = listener();
+    const pid_t child = fork();
+    if (child == 0) {  // the peer: nothing in this process stirs but by its words
+        const int one = connected_to(server);
+        const int two = connected_to(server);
+        rest(60);
+        static_cast<void>(!write(one, "a", 1));
+        rest(60);  // a thread has taken that, and does not come back
+        static_cast<void>(!write(two, "b", 1));
+        char byte;
+        read(one, &byte, 1);
+        _exit(0);
+    }
+    const int one = accept(server, nullptr, nullptr);
+    const int two = accept(server, nullptr, nullptr);
+    const int epoll = epoll_create1(0);
+    add(epoll, one, EPOLLIN | EPOLLET, 1);
+    add(epoll, two, EPOLLIN | EPOLLET, 2);
+    {
+        SharedWait first(epoll);
+        SharedWait second(epoll);
+        print("  each has one: %d\n", first.get() + second.get());
+    }
+    add(epoll, one, EPOLLIN, 1, EPOLL_CTL_MOD);
+    add(epoll, two, EPOLLIN, 2, EPOLL_CTL_MOD);
+    SharedWait first(epoll);
+    SharedWait second(epoll);
+    print("  both wake for what stays ready: %d\n", first.get() > 0 && second.get() > 0);
+    for (const int fd : {one, two, epoll, server}) close(fd);
+    waitpid(child, nullptr, 0);
+}
+
+void case_set_that_fills() {  // while a thread waits in it, as acceptors do with their workers
+    Pair pair;
+    const int epoll = epoll_create1(0);
+    SharedWait first(epoll);
+    SharedWait second(epoll);
+    rest(30);
+    say("add", add(epoll, pair.far, EPOLLIN | EPOLLET, 7));
+    rest(30);
+    static_cast<void>(!write(pair.near, "x", 1));
+    rest(30);
+    say("add another", add(epoll, pair.near, EPOLLOUT | EPOLLET, 8));
+    print("  each has one: %d\n", first.get() + second.get());
     close(epoll);
 }
 
@@ -156,6 +223,8 @@ const std::vector<Case> kReadinessCases = {
     {"epoll accept", case_epoll_accept},
     {"early epoll", case_early_epoll},
     {"signals", case_signals},
+    {"shared epoll", case_shared_epoll},
+    {"set that fills", case_set_that_fills},
 };
 
 }  // namespace cases

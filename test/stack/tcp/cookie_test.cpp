@@ -73,7 +73,7 @@ TEST_CASE("a full listener answers by a cookie, whose ACK makes the connection",
     sim::Script s;
     fill(s);
     s.inject("S   0:0(0) win 65535 <mss 1400,sackOK,ts 700 0,wscale 3>");
-    s.expect("S.  0:0(0) ack 1 win 65535 <mss 1460,sackOK,wscale 6,ts 700>");
+    s.expect("S.  0:0(0) ack 1 win 65535 <mss 1460,sackOK,wscale 9,ts 700>");
     CHECK(s.count(Counter::TcpSynCookiesSent) == 1);
     const std::uint32_t before = s.host().tables().connections_live;
     const std::string stamp = std::to_string(s.timestamp());

@@ -6,6 +6,7 @@
 #include "stack/wire/ethernet.hpp"
 #include "stack/wire/ipv4.hpp"
 #include "test/sim/host.hpp"
+#include "test/stack/tcp/client.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -17,89 +18,13 @@
 
 using namespace chiru;
 using namespace std::chrono_literals;
+using test::Client;
 using shm::Completion;
 using shm::CompletionOp;
 using shm::Submission;
 using shm::SubmissionOp;
 
 namespace {
-
-/// A session with one channel, on a host that may have several.
-class Client {
-public:
-    Client(sim::Host& host, std::uint16_t number, std::uint32_t max_rx_slots = 4096,
-           std::uint16_t first_port = 0)
-        : host_(host), number_(number), arena_(1u << 20) {
-        SessionConfig session;
-        session.id = 100u + number;
-        session.tx_arena = {arena_.data(), arena_.size(), 0};
-        session.max_connections = 4096;
-        session.max_rx_slots = max_rx_slots;
-        session.first_port = first_port;
-        session.counters = &counters_;
-        host_.stack().attach_session(number_, session);
-        host_.stack().attach_channel(number_, number_);
-    }
-
-    std::size_t room() const { return host_.stack().submission_room(number_); }
-
-    void submit(const Submission& submission) {
-        REQUIRE(host_.stack().submit(number_, std::span(&submission, 1), now()) ==
-                Violation::None);
-    }
-
-    void connect(const Endpoint& to) {
-        Submission s;
-        s.op = SubmissionOp::Connect;
-        s.connect = shm::ConnectBody{to, {}, 0};
-        submit(s);
-    }
-
-    /// Everything that was told since; nothing is released.
-    std::vector<Completion> take() {
-        std::vector<Completion> all(64);
-        all.resize(host_.stack().complete(number_, all));
-        return all;
-    }
-
-    /// Connects to itself over the local path and leaves the accepted end unread.
-    shm::ConnectionId connect_to_itself(std::uint16_t port) {
-        const auto id = static_cast<shm::ListenerId>(port);
-        host_.stack().listen(id, {host_.v4(), port}, 0, {.backlog = 16});
-        host_.stack().share_listener(id, number_);
-        Submission credit;
-        credit.op = SubmissionOp::AcceptCredit;
-        credit.credit = shm::CreditBody{id, 1};
-        submit(credit);
-        connect({host_.v4(), port});
-        turn();
-        for (const Completion& told : take())
-            if (told.op == CompletionOp::Connected) return told.connection;
-        FAIL("not connected");
-        return {};
-    }
-
-    void send(shm::ConnectionId connection, std::uint32_t bytes) {
-        Submission s;
-        s.op = SubmissionOp::Send;
-        s.connection = connection;
-        s.count = 1;
-        s.slices[0] = {0, bytes, shm::kTxArena, 0};
-        submit(s);
-    }
-
-    void turn() {
-        for (int i = 0; i < 8; ++i) static_cast<void>(host_.turn(now()));
-    }
-    static Instant now() { return Instant(1s); }
-    const shm::SessionCounters& counters() const { return counters_; }
-
-private:
-    sim::Host& host_;
-    std::uint16_t number_;
-    std::vector<std::byte> arena_;
-    shm::SessionCounters counters_;
-};
 
 /// How many connections the client gets, to a host that does not answer.
 std::size_t opened(Client& client, const sim::Host& host, std::size_t most) {
@@ -211,6 +136,30 @@ TEST_CASE("Sessions that do not read leave receive slots to the others", "[tcp][
     CHECK(other.counters().rx_slots_held.read() > 10);
 }
 
+TEST_CASE("Connections that are not read leave receive slots to the session's others",
+          "[tcp][sessions]") {
+    sim::Host host({});
+    Client client(host, 10, 64);
+    for (std::uint16_t port = 80; port < 83; ++port) {
+        const shm::ConnectionId stalled = client.connect_to_itself(port);
+        for (int i = 0; i < 4; ++i) client.send(stalled, 60'000);
+        client.turn();
+    }
+    const std::uint64_t before = client.counters().rx_slots_held.read();
+    CHECK(before > 40);
+    CHECK(before <= 60);  // 32, 16 and 8
+    const shm::ConnectionId connection = client.connect_to_itself(90);
+    static_cast<void>(client.take());
+    client.send(connection, 4000);
+    client.turn();
+    std::size_t received = 0;
+    for (const Completion& told : client.take())
+        if (told.op == CompletionOp::Received && told.user == 90)
+            for (std::size_t i = 0; i < told.count; ++i) received += told.slices[i].length;
+    CHECK(received >= 1448);
+    CHECK(client.counters().rx_slots_held.read() <= 64);
+}
+
 TEST_CASE("Slow readers and lost fragments leave receive slots for what is answered at once",
           "[ip][tcp][sessions]") {
     sim::HostOptions options;
@@ -266,15 +215,9 @@ TEST_CASE("Accepted connections are shared among the channels that ask for them"
     Client first(host, 10), second(host, 11), opener(host, 12);
     const auto id = static_cast<shm::ListenerId>(1);
     host.stack().listen(id, {host.v4(), 80}, 0, {.backlog = 64});
-    const auto credit = [&](Client& client, std::uint32_t count) {
-        Submission s;
-        s.op = SubmissionOp::AcceptCredit;
-        s.credit = shm::CreditBody{id, count};
-        client.submit(s);
-    };
     for (Client* client : {&first, &second}) {
         host.stack().share_listener(id, client == &first ? 10 : 11);
-        credit(*client, 6);
+        client->credit(id, 6);
     }
     const auto accepted = [](Client& client) {
         std::size_t count = 0;
@@ -291,7 +234,7 @@ TEST_CASE("Accepted connections are shared among the channels that ask for them"
     CHECK(accepted(first) == 2);  // what they had asked for; the rest waits
     CHECK(accepted(second) == 2);
     host.stack().leave_listener(id, 11, Client::now());
-    credit(first, 100);
+    first.credit(id, 100);
     CHECK(accepted(first) == 4);
 }
 

@@ -13,7 +13,7 @@ TEST_CASE("a SYN is answered with what it offered and no more", "[tcp][rfc9293][
     sim::Script s;
     s.listen(80);
     s.inject("S   0:0(0) win 65535 <mss 1000,sackOK,ts 700 0,wscale 3>");
-    s.expect("S.  0:0(0) ack 1 <mss 1460,sackOK,wscale 6,ts 700>");
+    s.expect("S.  0:0(0) ack 1 <mss 1460,sackOK,wscale 9,ts 700>");
     s.inject(".   1:1(0) ack 1 win 1000 <ts 701 0>");
     CHECK(s.read() == 0);
     CHECK(s.was_accepted());
@@ -31,7 +31,7 @@ TEST_CASE("without options there are none, and the MSS is 536", "[tcp][rfc9293]"
 TEST_CASE("an active open ends with Connected, and an ACK goes out", "[tcp][rfc9293]") {
     sim::Script s;
     s.connect(90);
-    s.expect("S   0:0(0) <mss 1460,sackOK,wscale 6>");
+    s.expect("S   0:0(0) <mss 1460,sackOK,wscale 9>");
     s.inject("S.  0:0(0) ack 1 win 65535 <mss 1400,sackOK>");
     s.expect(".   1:1(0) ack 1");
     s.read();
