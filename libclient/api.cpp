@@ -29,6 +29,7 @@ static_assert(CHIRU_TIME_TO_LIVE == static_cast<int>(shm::ConnectionOption::Time
 static_assert(CHIRU_MAX_PACING_RATE == static_cast<int>(shm::ConnectionOption::MaxPacingRate));
 static_assert(CHIRU_BBR == static_cast<int>(shm::CongestionAlgorithm::Bbr));
 static_assert(CHIRU_UNSENT_LOW_WATER == static_cast<int>(shm::ConnectionOption::UnsentLowWater));
+static_assert(CHIRU_FAST_OPEN == static_cast<int>(shm::ConnectionOption::FastOpen));
 static_assert(CHIRU_BUFFER_MAX == kTxBlockBytes);
 
 void unbind(chiru_channel& channel, std::uint32_t index) {
@@ -222,7 +223,8 @@ int chiru_listen(chiru_channel* channel, chiru_socket socket, int backlog) {
             {.backlog = static_cast<std::uint32_t>(std::max(backlog, 1)),
              .defer_s = static_cast<std::uint32_t>(early(shm::ConnectionOption::DeferAccept)),
              .max_segment =
-                 static_cast<std::uint16_t>(early(shm::ConnectionOption::MaxSegment))});
+                 static_cast<std::uint16_t>(early(shm::ConnectionOption::MaxSegment)),
+             .fast_open = static_cast<std::uint16_t>(early(shm::ConnectionOption::FastOpen))});
         if (!told) return -told.error();
         if (found.state == SocketState::Listening) return 0;  // a new backlog
         return answer(rings.listen(found, bound->second));

@@ -336,6 +336,8 @@ private:
     // completions.cpp: what shards say
     void handle(Lane& lane, const shm::Completion& completion);
     void on_accepted(Lane& lane, const shm::Completion& completion);
+    Socket* answered(Lane& lane, const shm::Completion& completion);
+    void on_opening(Lane& lane, const shm::Completion& completion);
     void on_connected(Lane& lane, const shm::Completion& completion);
     void on_received(Lane& lane, Socket* socket, const shm::Completion& completion);
     void on_sent(Socket& socket, std::uint32_t bytes);
@@ -354,6 +356,7 @@ private:
     std::size_t room_of(Socket& socket);
     void note_queued(Socket& socket, std::uint32_t bytes);
     std::size_t send_some(Lane& lane, Socket& socket, std::span<const std::byte> bytes, bool more);
+    void begin_empty(Lane& lane, Socket& socket);
     TxExtent* extent_for(Socket& socket, std::size_t bytes);
     TxExtent* append_extent(Socket& socket, const TxExtent& extent);
     void pop_extent(Socket& socket);

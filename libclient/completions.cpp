@@ -13,6 +13,7 @@ namespace chiru::client {
 void Channel::handle(Lane& lane, const shm::Completion& completion) {
     using enum shm::CompletionOp;
     if (completion.op == Accepted) return on_accepted(lane, completion);
+    if (completion.op == Opening) return on_opening(lane, completion);
     if (completion.op == Connected) return on_connected(lane, completion);
     switch (completion.op) {
         case Destination:
@@ -112,19 +113,45 @@ void Channel::on_accepted(Lane& lane, const shm::Completion& completion) {
     mark(parent, kReadable);
 }
 
-void Channel::on_connected(Lane& lane, const shm::Completion& completion) {
+/// The socket whose Connect this answers, with its name; nullptr: nothing is left to do.
+Socket* Channel::answered(Lane& lane, const shm::Completion& completion) {
     Socket* socket = connecting(lane, completion.user);
-    if (socket == nullptr) return session_->give_up();  // each Connect is answered once
+    if (socket == nullptr) {  // each Connect is answered once
+        session_->give_up();
+        return nullptr;
+    }
     if (!name(lane, *socket, completion)) {
         shm::Submission refuse;
         refuse.op = shm::SubmissionOp::Abort;
         refuse.connection = completion.connection;
         submit_surely(lane, refuse);
-        if (socket->state == SocketState::Lingering) return free_socket(*socket);
-        return fail(*socket, ENOBUFS);
+        if (socket->state == SocketState::Lingering) free_socket(*socket);
+        else fail(*socket, ENOBUFS);
+        return nullptr;
     }
-    if (socket->state == SocketState::Lingering)  // closed while it connected
-        return submit_op(*socket, shm::SubmissionOp::Abort);
+    if (socket->state != SocketState::Lingering) return socket;
+    submit_op(*socket, shm::SubmissionOp::Abort);  // closed while it connected
+    return nullptr;
+}
+
+void Channel::on_opening(Lane& lane, const shm::Completion& completion) {
+    Socket* socket = answered(lane, completion);
+    if (socket == nullptr) return;
+    socket->syn_room =
+        static_cast<std::uint16_t>(std::min(completion.endpoints.syn_room, 65'535u));
+    socket->flags |= kAnswered;
+    if (socket->syn_room != 0) mark(*socket, kWritable);
+}
+
+void Channel::on_connected(Lane& lane, const shm::Completion& completion) {
+    Socket* socket = socket_of(lane, completion);  // if there was an Opening, it is named
+    if (socket == nullptr) socket = answered(lane, completion);
+    if (socket == nullptr) return;
+    if (completion.sent_bytes != 0) on_sent(*socket, completion.sent_bytes);  // with the SYN
+    if (socket->state == SocketState::Lingering) return;
+    if (socket->state != SocketState::Connecting) return session_->give_up();
+    socket->syn_room = 0;
+    socket->flags &= static_cast<std::uint16_t>(~kAnswered);
     socket->state = SocketState::Connected;
     apply_options(*socket, socket->options);
     free_options(*socket);

@@ -40,6 +40,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case DeferAccept: return OptionRange{0, 3600};
         case MaxPacingRate: return OptionRange{0, UINT64_MAX};
         case UnsentLowWater: return OptionRange{0, 0xffff'ffff};
+        case FastOpen: return OptionRange{0, 65'535};
     }
     return std::nullopt;
 }
@@ -104,6 +105,8 @@ Result<void, int> Channel::connect(Socket& socket, const Endpoint& remote, const
     socket.remote = remote;
     socket.local = local;
     socket.redirects = 0;
+    socket.syn_room = 0;
+    socket.flags &= static_cast<std::uint16_t>(~kAnswered);
     socket.shard = static_cast<std::uint8_t>(next_shard_++ % lanes_.size());
     socket.state = SocketState::Connecting;
     submit_connect(socket);
@@ -123,6 +126,9 @@ void Channel::submit_connect(Socket& socket) {
             submission.connect.options =
                 static_cast<std::uint32_t>(options_[i].body.value + 1)
                 << shm::kConnectCongestionShift;
+    if (early_option(socket, shm::ConnectionOption::FastOpen) != 0)
+        submission.connect.options |=
+            1u << static_cast<unsigned>(shm::ConnectionOption::FastOpen);
     submit_surely(*lanes_[socket.shard], submission);
 }
 
@@ -240,8 +246,10 @@ void Channel::end(Socket& socket, shm::SubmissionOp how) {
             submit_op(socket, how);
             socket.state = SocketState::Lingering;  // until Closed; it may still return payload
             return;
-        case SocketState::Connecting:
-            socket.state = SocketState::Lingering;  // until it is answered
+        case SocketState::Connecting:  // without a name until it is answered
+            if (socket.connection != shm::kNoConnection)
+                submit_op(socket, shm::SubmissionOp::Abort);
+            socket.state = SocketState::Lingering;
             return;
         case SocketState::Over:
             if (socket.connection == shm::kNoConnection || failed_) return free_socket(socket);

@@ -19,7 +19,7 @@ int Channel::send_refusal(Socket& socket) {
     if ((socket.flags & kSendDone) != 0) return EPIPE;
     switch (socket.state) {
         case SocketState::Connected: return 0;
-        case SocketState::Connecting: return EAGAIN;
+        case SocketState::Connecting: return socket.syn_room != 0 ? 0 : EAGAIN;
         default: return EPIPE;  // as Linux has it, also for a socket that never connected
     }
 }
@@ -28,6 +28,10 @@ Result<std::size_t, int> Channel::send(Socket& socket, std::span<const std::byte
                                        bool more) {
     if (const int error = send_refusal(socket); error != 0) return std::unexpected(error);
     Lane& lane = *lanes_[socket.shard];
+    if (socket.state == SocketState::Connecting) {
+        bytes = bytes.first(std::min<std::size_t>(bytes.size(), socket.syn_room));
+        if (bytes.empty()) begin_empty(lane, socket);
+    }
     std::size_t sent = 0;
     while (sent < bytes.size()) {
         const std::size_t part = send_some(lane, socket, bytes.subspan(sent), more);
@@ -35,7 +39,18 @@ Result<std::size_t, int> Channel::send(Socket& socket, std::span<const std::byte
         sent += part;
     }
     if (sent == 0 && !bytes.empty()) return std::unexpected(EAGAIN);
+    socket.syn_room = 0;  // the SYN goes; the next comes after the handshake
     return sent;
+}
+
+/// The SYN waits no longer, though there is no text for it.
+void Channel::begin_empty(Lane& lane, Socket& socket) {
+    shm::Submission submission;
+    submission.op = shm::SubmissionOp::Send;
+    submission.connection = socket.connection;
+    submission.count = 1;
+    submission.slices[0] = {.offset = 0, .length = 0, .arena = shm::kTxArena, .reserved = 0};
+    submit_surely(lane, submission);
 }
 
 /// How much the socket's own limits let it queue. 0: none, and a kWritable edge will follow.
@@ -192,6 +207,7 @@ Result<void, int> Channel::send_buffer(Socket& socket, Token token, std::size_t 
     submission.slices[0] = {.offset = from, .length = bytes, .arena = shm::kTxArena, .reserved = 0};
     if (more) submission.flags = shm::kMoreToCome;
     submit_surely(lane, submission);
+    socket.syn_room = 0;
     return {};
 }
 

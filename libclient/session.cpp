@@ -130,7 +130,7 @@ Result<void, int> Session::listen(shm::ListenerId listener, const ListenTerms& t
                       .backlog = terms.backlog,
                       .defer_s = terms.defer_s,
                       .max_segment = terms.max_segment,
-                      .reserved = 0};
+                      .fast_open = terms.fast_open};
     if (const auto reply = request(message); !reply) return std::unexpected(reply.error());
     return {};
 }

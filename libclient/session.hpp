@@ -66,6 +66,7 @@ public:
         std::uint32_t backlog = 0;
         std::uint32_t defer_s = 0;      ///< TCP_DEFER_ACCEPT
         std::uint16_t max_segment = 0;  ///< TCP_MAXSEG
+        std::uint16_t fast_open = 0;    ///< TCP_FASTOPEN
     };
     Result<void, int> listen(shm::ListenerId listener, const ListenTerms& terms);
     Result<shm::BindReply, int> adopt(shm::ListenerId listener, const shm::ListenerToken& token);

@@ -76,6 +76,7 @@ struct alignas(kCacheLine) Socket {
         std::uint32_t unsent;            ///< streams, once the low-water mark was set
     };
     std::uint16_t path_mtu = 0;          ///< Datagrams, connected: of IP packets
+    std::uint16_t syn_room = 0;          ///< Connecting: what the SYN, which waits, would carry
     Endpoint local;
     Endpoint remote;
 
@@ -106,6 +107,7 @@ enum SocketFlag : std::uint16_t {
     kFixedRoom = 256,    ///< the program has chosen tx_limit
     kHasPeer = 512,      ///< Datagrams: connected
     kReturned = 1024,    ///< Lingering: given back to its listener; payload is kept until Closed
+    kAnswered = 2048,    ///< Connecting with Fast Open: the shard has told of syn_room
 };
 
 inline std::uint8_t Socket::readiness() const {
@@ -122,7 +124,8 @@ inline std::uint8_t Socket::readiness() const {
     if (rx_bytes != 0 || peer_done || (flags & (kAcceptWaiting | kReceiveDone)) != 0)
         ready |= kReadable;
     const bool room = (flags & kWantsRoom) == 0 && tx_bytes < tx_limit && few_unsent(2);
-    if (over || fresh || (state == SocketState::Connected && room)) ready |= kWritable;
+    const bool waits = state == SocketState::Connecting && syn_room != 0;  // for what to send
+    if (over || fresh || waits || (state == SocketState::Connected && room)) ready |= kWritable;
     if (peer_done || (flags & kReceiveDone) != 0) ready |= kPeerClosed;
     if (over || fresh || (peer_done && (flags & kSendDone) != 0)) ready |= kHangup;
     if (error != 0) ready |= kError;

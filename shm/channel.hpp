@@ -22,7 +22,7 @@
 namespace chiru::shm {
 
 inline constexpr std::uint32_t kChannelMagic = 0x4348'524e;  // "CHRN"
-inline constexpr std::uint32_t kChannelVersion = 3;
+inline constexpr std::uint32_t kChannelVersion = 4;
 inline constexpr std::uint32_t kMaxShards = 32;
 
 using SubmissionRing = SpscRing<Submission, 1024>;

@@ -26,7 +26,7 @@
 
 namespace chiru::shm {
 
-inline constexpr std::uint16_t kControlVersion = 2;
+inline constexpr std::uint16_t kControlVersion = 3;
 inline constexpr const char* kDefaultControlSocket = "/run/chiru/control.sock";
 inline constexpr std::size_t kMaxMessageFds = 2 + kMaxShards;
 
@@ -104,7 +104,7 @@ struct ListenRequest {
     std::uint32_t backlog = 0;
     std::uint32_t defer_s = 0;      ///< accept only once text came, or after so many seconds
     std::uint16_t max_segment = 0;  ///< bytes, in either direction; 0: the path's
-    std::uint16_t reserved = 0;
+    std::uint16_t fast_open = 0;    ///< connections at once that data in a SYN may open; 0: none
 };
 
 struct AdoptRequest {

@@ -28,6 +28,11 @@
 // slot, and all credit of its channel at that listener. Which slots of it are the client's still is
 // told by the Closed that answers, so until then it releases none of them.
 //
+// TCP Fast Open (RFC 7413). A Connect with the bit of ConnectionOption::FastOpen is answered by
+// Opening, before the handshake, and then by Connected or Closed. If Opening tells of room, the SYN
+// waits for the first Send and takes its beginning along; else it has gone already. What is sent
+// between the two is queued.
+//
 // Datagrams. A UDP socket is made by the control socket and has the same name on every shard; a
 // datagram comes from the shard its flow belongs to, and may be sent by any. Nothing about it is
 // ordered but the datagrams of one shard, each told by
@@ -147,6 +152,7 @@ enum class ConnectionOption : std::uint32_t {
     DeferAccept,        ///< of a listener: seconds to wait for text
     // A shard's again.
     UnsentLowWater,     ///< bytes not sent yet, beyond which the client queues no more; 0: no bound
+    FastOpen,           ///< Connect: answer by Opening first. Of a listener: see ListenRequest
     MaxPacingRate,      ///< bytes a second; 0: as fast as congestion control allows
 };
 
@@ -254,6 +260,7 @@ enum class CompletionOp : std::uint8_t {
     DatagramMore,   ///< body.slices[0 .. count): more of the last Datagram
     DatagramError,  ///< `error` about body.endpoints.remote; EMSGSIZE with body.endpoints.path_mtu
     DatagramsSent,  ///< body.cookies[0 .. count): these bytes are the client's again
+    Opening,    ///< body.endpoints, with syn_room: a Connect with FastOpen has a name
 };
 
 struct EndpointsBody {
@@ -262,6 +269,7 @@ struct EndpointsBody {
     union {
         std::uint32_t peer_mss = 0;
         std::uint32_t path_mtu;  ///< DatagramError
+        std::uint32_t syn_room;  ///< Opening: bytes of the first Send that the SYN would carry
     };
 };
 

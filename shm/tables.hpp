@@ -79,6 +79,19 @@ enum NegotiatedOption : std::uint8_t {
     kNegotiatedEcn = 8,
 };
 
+/// How far a handshake is, or was, with TCP Fast Open (RFC 7413).
+enum FastOpenState : std::uint8_t {
+    kFastOpenOption = 1,    ///< the next SYN carries the option
+    kFastOpenAsked = 2,     ///< a SYN of ours did
+    kFastOpenDeferred = 4,  ///< the SYN waits for the text that it may carry
+    kFastOpenText = 8,      ///< our SYN carried text
+    kFastOpenTaken = 16,    ///< text in a SYN was taken: by the peer, or by us
+    kFastOpenEarly = 32,    ///< open before the peer's ACK has proven its address
+};
+/// Why the text did not travel, or was not taken; in the bits above. As Linux numbers it.
+inline constexpr unsigned kFastOpenFailShift = 6;
+enum class FastOpenFail : std::uint8_t { None = 0, NoCookie, NotTaken, SynLost };
+
 enum class RecoveryState : std::uint8_t {
     Open = 0,
     Fast = 1,          ///< ACKs told of losses (RFC 6675, 8985)
@@ -139,7 +152,8 @@ struct alignas(kCacheLine) ConnectionInfo {
     std::uint32_t min_rtt_us = 0;
     std::uint32_t rcv_buffer_bytes = 0;  ///< how far the window may open now
     std::uint16_t peer_mss = 0;
-    std::uint16_t timeouts = 0;  ///< in a row, without progress
+    std::uint8_t timeouts = 0;   ///< in a row, without progress
+    std::uint8_t fast_open = 0;  ///< FastOpenState bits (RFC 7413)
     std::uint8_t congestion = 0;  ///< CongestionAlgorithm
     std::uint8_t recovery = 0;    ///< RecoveryState
     std::uint16_t error = 0;      ///< errno of a connection that failed

@@ -46,6 +46,12 @@ enum class PacingPolicy : std::uint8_t {
     On,    ///< all whose round trip is long enough for timers to matter
 };
 
+/// TCP Fast Open (RFC 7413): on which sides, where programs ask for it.
+enum class FastOpenPolicy : std::uint8_t { Off = 0, Client = 1, Server = 2, Both = 3 };
+constexpr bool includes(FastOpenPolicy policy, FastOpenPolicy side) {
+    return (static_cast<unsigned>(policy) & static_cast<unsigned>(side)) != 0;
+}
+
 struct InterfaceConfig {
     std::string name;
     std::uint16_t port = 0;
@@ -79,6 +85,7 @@ struct TcpConfig {
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
     PacingPolicy pacing = PacingPolicy::Auto;
+    FastOpenPolicy fast_open = FastOpenPolicy::Both;
     std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection
     bool syn_cookies = true;  ///< for SYNs beyond what a listener remembers
     std::uint16_t first_port = 32'768;  ///< ephemeral ports, both ends included

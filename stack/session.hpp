@@ -35,6 +35,8 @@ struct ListenTerms {
     std::uint32_t backlog = 0;
     std::uint32_t defer_s = 0;      ///< accept only once text came, or after so many seconds
     std::uint32_t max_segment = 0;  ///< bytes, in either direction; 0: the path's
+    std::uint32_t fast_open = 0;    ///< connections at once that are open before their handshake
+                                    ///< is complete (RFC 7413), on each shard; 0: none
 };
 
 /// How a session ends: with a process that crashed or was killed, or with one that said farewell.

@@ -174,6 +174,14 @@ bool Stack::connection_info(SessionIndex session, shm::ConnectionId connection,
     return state_->tcp.connection_info(session, connection, info);
 }
 
+bool Stack::take_learnt_cookie(tcp::LearntCookie& learnt) {
+    return state_->tcp.take_learnt_cookie(learnt);
+}
+
+void Stack::learn_cookie(const tcp::LearntCookie& learnt, Instant now) {
+    state_->tcp.learn_cookie(learnt, now);
+}
+
 shm::InterfaceInfo Stack::interface_info(std::uint16_t interface) const {
     return state_->network.interface_info(interface);
 }

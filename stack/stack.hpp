@@ -23,6 +23,7 @@
 #include "stack/config.hpp"
 #include "stack/frame.hpp"
 #include "stack/session.hpp"
+#include "stack/tcp/fast_open_cookie.hpp"
 #include "stack/udp/engine.hpp"
 
 #include <cstddef>
@@ -112,6 +113,11 @@ public:
     /// their changes.
     shm::InterfaceInfo interface_info(std::uint16_t interface) const;
     std::uint32_t interfaces_version() const;
+
+    /// Moves out a cookie of TCP Fast Open (RFC 7413) that this stack was given, for the other
+    /// shards; false if there is none.
+    bool take_learnt_cookie(tcp::LearntCookie& learnt);
+    void learn_cookie(const tcp::LearntCookie& learnt, Instant now);
 
     // The client side: ring contents, already copied out of shared memory.
 

@@ -5,11 +5,13 @@
 #include "shm/control.hpp"
 
 #include <grp.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 
@@ -188,6 +190,12 @@ auto pacing() {
     return one_of<PacingPolicy>({{"auto", PacingPolicy::Auto}, {"on", PacingPolicy::On}});
 }
 
+auto fast_open() {
+    using enum FastOpenPolicy;
+    return one_of<FastOpenPolicy>(
+        {{"off", Off}, {"client", Client}, {"server", Server}, {"both", Both}});
+}
+
 void read_interface(YamlSection item, Config& config) {
     InterfaceConfig interface;
     const auto& others = config.interfaces;
@@ -280,6 +288,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("congestion", tcp.congestion, congestion());
     item.optional("ecn", tcp.ecn, ecn());
     item.optional("pacing", tcp.pacing, pacing());
+    item.optional("fast_open", tcp.fast_open, fast_open());
     item.optional("resets_per_second", tcp.resets_per_second, integer(1u, 10'000'000u));
     item.optional("syn_cookies", tcp.syn_cookies, parse_bool);
     read_ephemeral_ports(item, tcp);
@@ -329,6 +338,36 @@ Config read(const YAML::Node& document, const Machine& machine, YamlFindings& fi
     return config;
 }
 
+/// Where the documents of a text begin. YAML::LoadAll would tell, but never comes back from a text
+/// that begins in the middle of a list: its parser finds an empty document there for ever.
+class DocumentStarts : public YAML::EventHandler {
+public:
+    explicit DocumentStarts(const std::string& text) {
+        std::istringstream stream(text);
+        YAML::Parser parser(stream);
+        while (marks.size() < 2 && parser.HandleNextDocument(*this)) {
+        }
+    }
+    void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                         YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                    YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+
+    std::vector<YAML::Mark> marks;  ///< two at most
+};
+
+std::string place(const YAML::Mark& mark) {
+    return ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);
+}
+
 Result<std::string, std::string> contents(const std::filesystem::path& file) {
     std::error_code error;
     if (std::filesystem::is_directory(file, error))
@@ -355,17 +394,19 @@ Result<Config, std::vector<std::string>> load_config(const std::filesystem::path
     const Result<std::string, std::string> text = contents(file);
     if (!text) return fail(": " + text.error());
     try {
-        const std::vector<YAML::Node> documents = YAML::LoadAll(*text);
-        if (documents.empty() || documents.front().IsNull())
+        const std::vector<YAML::Mark> starts = DocumentStarts(*text).marks;
+        if (starts.size() > 1 && starts[0].pos == starts[1].pos)
+            return fail(place(starts[0]) + ": is not YAML: nothing can begin like this");
+        if (starts.size() > 1)
+            return fail(place(starts[1]) + ": holds more than one YAML document (\"---\")");
+        const YAML::Node document = YAML::Load(*text);
+        if (document.IsNull())
             return fail(": is empty; at least dataplane, ports and interfaces are needed");
-        if (documents.size() > 1) return fail(":1:1: holds more than one YAML document (\"---\")");
-        Config config = read(documents.front(), machine, findings);
+        Config config = read(document, machine, findings);
         if (findings.mistakes.empty()) return config;
     } catch (const YAML::Exception& e) {
         const bool tabs = text->starts_with('\t') || text->find("\n\t") != std::string::npos;
-        return fail((e.mark.is_null() ? std::string()
-                                      : ":" + std::to_string(e.mark.line + 1) + ":" +
-                                            std::to_string(e.mark.column + 1)) +
+        return fail((e.mark.is_null() ? std::string() : place(e.mark)) +
                     ": is not YAML: " + e.msg + (tabs ? " (tabs cannot indent; use spaces)" : ""));
     }
     return std::unexpected(std::move(findings.mistakes));

@@ -257,6 +257,10 @@ void Server::take_reports() {
     do {
         count = plane_.take_reports(reports);
         for (std::size_t i = 0; i < count; ++i) {
+            if (const auto* news = std::get_if<CookieLearnt>(&reports[i].what)) {
+                share(*news, reports[i].shard);
+                continue;
+            }
             const auto* broken = std::get_if<ClientViolation>(&reports[i].what);
             if (broken == nullptr) {
                 pending_.answered(reports[i]);
@@ -271,6 +275,11 @@ void Server::take_reports() {
                     ", channel " + std::to_string(broken->channel));
         }
     } while (count == reports.size());
+}
+
+void Server::share(const CookieLearnt& news, std::uint32_t from) {
+    for (std::uint32_t shard = 0; shard < plane_.shard_count(); ++shard)
+        if (shard != from) plane_.post(shard, {.tag = 0, .what = LearnCookie{news.learnt}});
 }
 
 void Server::tick() {

@@ -58,6 +58,7 @@ private:
     void gone(std::uint64_t number);
     void take_signals();
     void take_reports();
+    void share(const CookieLearnt& news, std::uint32_t from);
     void tick();
     void watch_shards();
 

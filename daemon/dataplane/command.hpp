@@ -3,7 +3,7 @@
 // What the control thread and a shard tell each other: small values on two SPSC rings, one in
 // each direction. Commands are carried out in order, and each is answered by exactly one report
 // with the same tag, except where its comment says otherwise. A shard also reports what it finds
-// by itself: a client that broke the ring protocol.
+// by itself: a client that broke the ring protocol, a cookie of a peer's.
 //
 // Memory and descriptors that a command names belong to the control thread, and stay mapped and
 // open until the report that says the shard let go of them.
@@ -15,6 +15,7 @@
 #include "shm/spsc_ring.hpp"
 #include "shm/tables.hpp"
 #include "stack/session.hpp"
+#include "stack/tcp/fast_open_cookie.hpp"
 #include "stack/udp/engine.hpp"
 
 #include <cstdint>
@@ -116,6 +117,11 @@ struct LeaveGroup {
     std::uint16_t interface = 0;
 };
 
+/// Another shard was given it.
+struct LearnCookie {
+    tcp::LearntCookie learnt;
+};
+
 /// Answered by ConnectionSnapshot.
 struct QueryConnection {
     SessionIndex session{};
@@ -126,7 +132,7 @@ struct Command {
     std::uint64_t tag = 0;  ///< comes back in the report
     std::variant<AttachSession, DetachSession, AttachChannel, DetachChannel, Listen, ShareListener,
                  LeaveListener, Unlisten, OpenDatagram, ConnectDatagram, CloseDatagram, JoinGroup,
-                 LeaveGroup, QueryConnection, PausePort, ResumePort, LinkUp>
+                 LeaveGroup, LearnCookie, QueryConnection, PausePort, ResumePort, LinkUp>
         what;
 };
 static_assert(std::is_trivially_copyable_v<Command>);
@@ -164,11 +170,16 @@ struct ClientViolation {
     bool corrupt_ring = false;  ///< a ring position no correct client can publish
 };
 
+/// For the other shards. Not an answer: its tag is 0.
+struct CookieLearnt {
+    tcp::LearntCookie learnt;
+};
+
 struct Report {
     std::uint32_t shard = 0;
     std::uint64_t tag = 0;
     std::variant<Done, SessionGone, ConnectionSnapshot, DatagramConnected, GroupJoined,
-                 ClientViolation> what;
+                 ClientViolation, CookieLearnt> what;
 };
 static_assert(std::is_trivially_copyable_v<Report>);
 

@@ -203,6 +203,8 @@ void Shard::carry_out(const Command& command) {
                 answer.what = GroupJoined{joined ? 0 : joined.error()};
             } else if constexpr (std::is_same_v<What, LeaveGroup>) {
                 stack_.leave_group(what.group, what.interface, now_);
+            } else if constexpr (std::is_same_v<What, LearnCookie>) {
+                stack_.learn_cookie(what.learnt, now_);
             } else {
                 static_assert(std::is_same_v<What, QueryConnection>);
                 ConnectionSnapshot snapshot;
@@ -285,6 +287,14 @@ void Shard::accuse(Lane& lane, Violation violation, bool corrupt_ring) {
     report({.shard = setup_.index,
             .tag = 0,
             .what = ClientViolation{lane.channel, lane.session, violation, corrupt_ring}});
+}
+
+/// What does not fit is only a request more to the peer.
+void Shard::share_cookies() {
+    CookieLearnt news;
+    while (unsent_reports_.size() < unsent_reports_.capacity() &&
+           stack_.take_learnt_cookie(news.learnt))
+        report({.shard = setup_.index, .tag = 0, .what = news});
 }
 
 void Shard::report(const Report& report) {

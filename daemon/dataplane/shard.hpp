@@ -118,6 +118,7 @@ private:
     bool see_off_sessions();
     void report(const Report& report);
     void flush_reports();
+    void share_cookies();
     void accuse(Lane& lane, Violation violation, bool corrupt_ring);
 
     bool receive();

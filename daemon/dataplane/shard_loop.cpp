@@ -75,7 +75,10 @@ bool Shard::turn() {
     if (setup_.index == 0 && stack_.interfaces_version() != interfaces_version_)
         publish_interfaces();
     if (!leaving_.empty()) busy |= see_off_sessions();
-    if (!others_.empty()) ring_others();
+    if (!others_.empty()) {
+        share_cookies();
+        ring_others();
+    }
     return busy;
 }
 

@@ -147,7 +147,8 @@ Result<Orders, int> Listeners::listen(SessionIndex session, const shm::ListenReq
                             .bind_flags = listener->flags,
                             .terms = {.backlog = listener->backlog,
                                       .defer_s = std::min(request.defer_s, kMaxDeferS),
-                                      .max_segment = request.max_segment}});
+                                      .max_segment = request.max_segment,
+                                      .fast_open = request.fast_open}});
     Holder& holder = *listener->holder(session);
     if (!std::exchange(holder.listening, true))
         orders.push_back(ShareListener{.listener = listener->id, .session = session});

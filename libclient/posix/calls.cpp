@@ -227,7 +227,8 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
             const bool open = socket.chiru() != nullptr;
             const int result = socket.options().set(open ? &socket.channel() : nullptr,
                                                     socket.chiru(), level, name, value, length);
-            const bool told = name == TCP_DEFER_ACCEPT || name == TCP_MAXSEG;
+            const bool told = name == TCP_DEFER_ACCEPT || name == TCP_MAXSEG ||
+                              name == TCP_FASTOPEN;
             if (result == 0 && level == IPPROTO_TCP && told) socket.option_changed();
             return result;
         },
@@ -380,48 +381,38 @@ ssize_t writev(int fd, const iovec* pieces, int count) {
 
 namespace {
 
-/// MSG_FASTOPEN connects first. Without a cookie of the peer's, which is always so here, that is
-/// all it does (RFC 7413 §4.1.3): the data follows the handshake. Returns the flags that are left,
-/// or -1 with errno.
-int open_first(int fd, const sockaddr* to, socklen_t length, int flags) {
-    if ((flags & MSG_FASTOPEN) == 0) return flags;
-    if (to == nullptr) {
-        errno = EINVAL;
-        return -1;
+/// A stream's message. With MSG_FASTOPEN its address is connected to first; else it is ignored.
+ssize_t transmit_to(Guard& guard, int fd, Socket& socket, const msghdr& message, int flags) {
+    if ((flags & MSG_FASTOPEN) != 0) {
+        const auto* to = static_cast<const sockaddr*>(message.msg_name);
+        const int opened = socket.open_fast(guard, fd, to, message.msg_namelen,
+                                            (flags & MSG_DONTWAIT) == 0);
+        if (opened != 0) return opened;
+        flags &= ~MSG_FASTOPEN;
     }
-    return posix::connect(fd, to, length) == 0 ? flags & ~MSG_FASTOPEN : -1;
+    return transmit_or_leave(guard, fd, socket, {message.msg_iov, message.msg_iovlen}, flags);
 }
 
 }  // namespace
 
 ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to,
                socklen_t length) {
-    // A connected stream ignores the address.
-    const bool opens = (flags & MSG_FASTOPEN) != 0 && fd_table.find(fd) != nullptr;
-    const int left = opens && !is_datagrams(fd) ? open_first(fd, to, length, flags) : flags;
-    if (left < 0) return -1;
     const ssize_t sent = dispatch(
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            if (socket.datagrams() == nullptr)
-                return transmit_or_leave(guard, fd, socket, {&piece, 1}, left);
             msghdr message = plain_message({&piece, 1});
             message.msg_name = const_cast<sockaddr*>(to);
             message.msg_namelen = to == nullptr ? 0 : length;
-            return socket.datagrams()->send(guard, fd, message, left);
+            if (socket.datagrams() == nullptr)
+                return transmit_to(guard, fd, socket, message, flags);
+            return socket.datagrams()->send(guard, fd, message, flags);
         },
-        [&] { return real().sendto(fd, buffer, bytes, left, to, length); });
-    return with_sigpipe(sent, fd, left);
+        [&] { return real().sendto(fd, buffer, bytes, flags, to, length); });
+    return with_sigpipe(sent, fd, flags);
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-    if ((flags & MSG_FASTOPEN) != 0 && message != nullptr && fd_table.find(fd) != nullptr &&
-        !is_datagrams(fd)) {
-        const auto* to = static_cast<const sockaddr*>(message->msg_name);
-        flags = open_first(fd, to, message->msg_namelen, flags);
-        if (flags < 0) return -1;
-    }
     const ssize_t sent = dispatch(
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {
@@ -429,9 +420,10 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
             if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
             if (DatagramSocket* datagrams = socket.datagrams())
                 return datagrams->send(guard, fd, *message, flags);
-            if (socket.phase() == Phase::Fresh) return kToKernel;
+            const bool opens = (flags & MSG_FASTOPEN) != 0;
+            if (socket.phase() == Phase::Fresh && !opens) return kToKernel;
             if (message->msg_controllen != 0) return -EINVAL;
-            return transmit(guard, socket, {message->msg_iov, message->msg_iovlen}, flags);
+            return transmit_to(guard, fd, socket, *message, flags);
         },
         [&] { return real().sendmsg(fd, message, flags); });
     return with_sigpipe(sent, fd, flags);

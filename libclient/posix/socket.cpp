@@ -6,6 +6,7 @@
 #include "libclient/posix/real.hpp"
 #include "libclient/posix/wait.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <new>
@@ -130,7 +131,9 @@ int Socket::listen_in_chiru(int backlog) {
         bound_.listener,
         {.backlog = backlog_,
          .defer_s = static_cast<std::uint32_t>(options_.value_of(OptionRow::DeferAccept)),
-         .max_segment = static_cast<std::uint16_t>(segment)});
+         .max_segment = static_cast<std::uint16_t>(segment),
+         .fast_open = static_cast<std::uint16_t>(
+             std::min(options_.value_of(OptionRow::FastOpen), 65'535))});
     if (!done) return -done.error();
     if (chiru_ == nullptr)
         if (const int error = open(channel_); error != 0) return error;
@@ -173,7 +176,7 @@ void Socket::show_interest() {
 
 // ---- connect -------------------------------------------------------------------------------
 
-int Socket::start_connect(int fd, const Endpoint& remote) {
+int Socket::start_connect(Guard& guard, int fd, const Endpoint& remote, bool fast) {
     Endpoint local;
     if (phase_ == Phase::Fresh && bound_to_any(fd, family_, local) && local.port != 0)
         if (const int error = bind_in_chiru(local); error != 0) return error;
@@ -184,6 +187,7 @@ int Socket::start_connect(int fd, const Endpoint& remote) {
     const bool was_fresh = phase_ == Phase::Fresh;
     phase_ = Phase::Live;
     if (was_fresh) become_chirus(fd, false);
+    if (fast) static_cast<void>(channel_->set_option(*chiru_, shm::ConnectionOption::FastOpen, 1));
     const auto started = channel_->connect(*chiru_, remote, bound_.endpoint);
     if (!started) {
         chiru_->user = 0;
@@ -194,10 +198,34 @@ int Socket::start_connect(int fd, const Endpoint& remote) {
     }
     channel_->flush();
     connecting_ = true;
-    return 0;
+    if (!fast) return 0;
+    // The shard answers at once, from what it knows of the destination.
+    const Sleeper sleeper(*this);
+    const int waited = wait_until(guard.process(), guard, Deadline::never(), [&] {
+        return chiru_ == nullptr || (chiru_->flags & client::kAnswered) != 0 ||
+               chiru_->state != client::SocketState::Connecting;
+    });
+    return chiru_ == nullptr ? -EBADF : -waited;
+}
+
+bool Socket::deferred() const {
+    return chiru_ != nullptr && chiru_->state == client::SocketState::Connecting &&
+           chiru_->syn_room != 0;
 }
 
 int Socket::connect(Guard& guard, int fd, const sockaddr* address, socklen_t length) {
+    return connect(guard, fd, address, length, false, !nonblocking_);
+}
+
+int Socket::open_fast(Guard& guard, int fd, const sockaddr* address, socklen_t length,
+                      bool waits) {
+    if (deferred()) return 0;  // TCP_FASTOPEN_CONNECT has begun it
+    if (address == nullptr) return -EINVAL;
+    return connect(guard, fd, address, length, true, waits && !nonblocking_);
+}
+
+int Socket::connect(Guard& guard, int fd, const sockaddr* address, socklen_t length,
+                    bool by_message, bool waits) {
     Process& process = guard.process();
     if (phase_ == Phase::Listening || phase_ == Phase::Inherited) return -EISCONN;
     if (phase_ == Phase::Orphan) return -ENOTCONN;
@@ -223,13 +251,17 @@ int Socket::connect(Guard& guard, int fd, const sockaddr* address, socklen_t len
             chiru_->user = 0;
             channel_->close(*chiru_);
             chiru_ = nullptr;
-        } else if (chiru_->state == client::SocketState::Connecting && nonblocking_) {
+        } else if (deferred()) {
+            return -EISCONN;
+        } else if (chiru_->state == client::SocketState::Connecting && (by_message || !waits)) {
             return -EALREADY;
         }
     }
     if (chiru_ == nullptr) {
-        if (const int error = start_connect(fd, *remote); error != 0) return error;
-        if (nonblocking_) return -EINPROGRESS;
+        const bool fast = by_message || options_.value_of(OptionRow::FastOpenConnect) != 0;
+        if (const int error = start_connect(guard, fd, *remote, fast); error != 0) return error;
+        if (deferred()) return 0;
+        if (!waits) return -EINPROGRESS;
     }
     const Sleeper sleeper(*this);
     const int waited = wait_until(process, guard, deadline_of(options_.send_timeout()), [&] {

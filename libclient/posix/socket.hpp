@@ -63,6 +63,9 @@ public:
     virtual int bind(int fd, const sockaddr* address, socklen_t length);
     virtual int listen(int fd, int backlog);
     virtual int connect(Guard& guard, int fd, const sockaddr* address, socklen_t length);
+    /// What MSG_FASTOPEN does before it sends: 0 once there is a connection, or a SYN that waits
+    /// for the text that it may carry.
+    int open_fast(Guard& guard, int fd, const sockaddr* address, socklen_t length, bool waits);
     virtual int accept(Guard& guard, int fd, sockaddr* address, socklen_t* length, int flags);
     virtual int shutdown(int how);
     /// An option was set that a listener's daemon must hear of.
@@ -122,7 +125,11 @@ private:
     int bind_in_chiru(const Endpoint& local);
     int listen_in_chiru(int backlog);
     int open(const std::shared_ptr<client::Channel>& channel);
-    int start_connect(int fd, const Endpoint& remote);
+    int start_connect(Guard& guard, int fd, const Endpoint& remote, bool fast);
+    int connect(Guard& guard, int fd, const sockaddr* address, socklen_t length, bool by_message,
+                bool waits);
+    /// Its SYN waits for text?
+    bool deferred() const;
     int accept_in_chiru(sockaddr* address, socklen_t* length, int flags);
     int accept_in_kernel(int fd, sockaddr* address, socklen_t* length, int flags);
     int adopt();

@@ -36,12 +36,13 @@ std::uint8_t linux_recovery(std::uint8_t state) {
     return TCP_CA_Open;
 }
 
-std::uint8_t linux_options(std::uint8_t negotiated) {
+std::uint8_t linux_options(std::uint8_t negotiated, std::uint8_t fast_open) {
     unsigned options = 0;
     if ((negotiated & shm::kNegotiatedTimestamps) != 0) options |= TCPI_OPT_TIMESTAMPS;
     if ((negotiated & shm::kNegotiatedSack) != 0) options |= TCPI_OPT_SACK;
     if ((negotiated & shm::kNegotiatedWindowScale) != 0) options |= TCPI_OPT_WSCALE;
     if ((negotiated & shm::kNegotiatedEcn) != 0) options |= TCPI_OPT_ECN;
+    if ((fast_open & shm::kFastOpenTaken) != 0) options |= TCPI_OPT_SYN_DATA;
     return static_cast<std::uint8_t>(options);
 }
 
@@ -52,9 +53,11 @@ tcp_info told_of(const shm::ConnectionInfo& info) {
     tcp_info told{};
     told.tcpi_state = linux_state(info.state);
     told.tcpi_ca_state = linux_recovery(info.recovery);
-    told.tcpi_retransmits = static_cast<std::uint8_t>(std::min<std::uint16_t>(info.timeouts, 255));
+    told.tcpi_retransmits = info.timeouts;
     told.tcpi_backoff = told.tcpi_retransmits;
-    told.tcpi_options = linux_options(info.negotiated);
+    told.tcpi_options = linux_options(info.negotiated, info.fast_open);
+    const unsigned fail = unsigned{info.fast_open} >> shm::kFastOpenFailShift;
+    told.tcpi_fastopen_client_fail = fail & 3u;
     told.tcpi_snd_wscale = info.snd_shift & 15;
     told.tcpi_rcv_wscale = info.rcv_shift & 15;
     told.tcpi_rto = info.rto_us;

@@ -98,6 +98,29 @@ Result<std::size_t, int> give(Socket& socket, std::span<const iovec> pieces, std
     return given;
 }
 
+/// Waits for the end of the handshake: 0 or an errno value.
+int finish_opening(Guard& guard, Socket& socket, const Deadline& deadline) {
+    const Socket::Sleeper sleeper(socket);
+    const int error = wait_until(guard.process(), guard, deadline, [&] {
+        return socket.chiru() == nullptr ||
+               socket.chiru()->state != client::SocketState::Connecting;
+    });
+    if (socket.chiru() == nullptr) return EBADF;  // another thread closed it
+    return error != 0 ? error : socket.channel().take_error(*socket.chiru());
+}
+
+/// The one go whose bytes travel with a SYN: those of all pieces in one send.
+Result<std::size_t, int> give_with_syn(Socket& socket, std::span<const iovec> pieces) {
+    std::vector<std::byte> text;
+    for (const iovec& piece : pieces) {
+        const std::size_t room = socket.chiru()->syn_room - text.size();
+        const auto bytes = bytes_of(piece);
+        const auto some = bytes.first(std::min(room, bytes.size()));
+        text.insert(text.end(), some.begin(), some.end());
+    }
+    return socket.channel().send(*socket.chiru(), text, false);
+}
+
 }  // namespace
 
 ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
@@ -151,12 +174,23 @@ ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, in
         return socket.phase() == Phase::Orphan ? -error : -EPIPE;
     if ((flags & (MSG_OOB | MSG_FASTOPEN)) != 0) return -EOPNOTSUPP;
     const std::size_t total = total_of(pieces);
-    if (total == 0) return 0;
+    const bool opens = socket.chiru()->state == client::SocketState::Connecting &&
+                       socket.chiru()->syn_room != 0;
+    if (total == 0 && !opens) return 0;
     const bool waits = !socket.nonblocking() && (flags & MSG_DONTWAIT) == 0;
     const Deadline deadline = waits ? deadline_of(socket.options().send_timeout())
                                     : Deadline::at_once();
     std::size_t done = 0;
     int error = 0;
+    if (opens) {
+        const auto sent = give_with_syn(socket, pieces);
+        if (sent) done = *sent;
+        else if (sent.error() != EAGAIN) return -sent.error();
+        socket.channel().flush();
+        // A call that waits does so until the handshake is complete, and fails if it does.
+        if (waits) error = finish_opening(guard, socket, deadline);
+        if (error != 0) return error == EAGAIN ? static_cast<ssize_t>(done) : -error;
+    }
     for (bool looked = false; done < total;) {
         const auto sent = give(socket, pieces, done, (flags & MSG_MORE) != 0);
         if (sent) {

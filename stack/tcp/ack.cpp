@@ -91,7 +91,9 @@ void Machine::repeat_refused(Connection& c, Index self) {
 }
 
 // Each flight that lies in a block whole is with the peer. A large one, which the port cut into
-// segments by itself, is cut here where the block ends.
+// segments by itself, is cut here where one of these ends; a block that ends elsewhere counts as
+// far as it covers whole ones. A peer that told of single bytes could else make thousands of
+// flights of one window, and every ACK walks over them (as in CVE-2019-11478).
 void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
     const std::uint32_t before = c.sacked_bytes;
     for (std::size_t b = 0; b < seg.sack_count; ++b) {
@@ -106,13 +108,17 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
             Flight& f = send_.flights()[i];
             if (f.first >= block.end) break;
             if (f.has(kSacked) || f.end() <= block.first) continue;
+            const std::uint32_t mss = c.info.mss;
             if (f.first < block.first) {
-                send_.split(c, i, static_cast<std::uint32_t>(block.first - f.first));
+                const auto head = static_cast<std::uint32_t>(block.first - f.first);
+                const std::uint32_t cut = (head + mss - 1) / mss * mss;
+                if (cut < f.length) send_.split(c, i, cut);
                 continue;  // the rest comes next
             }
-            if (f.end() > block.end &&
-                !send_.split(c, i, static_cast<std::uint32_t>(block.end - f.first)))
-                break;
+            if (f.end() > block.end) {
+                const auto covered = static_cast<std::uint32_t>(block.end - f.first);
+                if (covered < mss || !send_.split(c, i, covered / mss * mss)) break;
+            }
             note_rack(c, f, report.now);
             note_arrival(c, f, report);
             send_.mark_sacked(c, i);

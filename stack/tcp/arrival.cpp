@@ -128,6 +128,15 @@ void Machine::challenge_ack(Connection& c, Index self, Instant now) {
     owe_ack(c, self);
 }
 
+// Text that comes again cannot loop, and its sender needs the answer; what is empty may be one.
+void Machine::answer_refused(Connection& c, const Arrival& a) {
+    if (a.seg.length() == 0 && !refusal_limit_.take(a.self, a.now)) {
+        count(Counter::TcpChallengeLimited);
+        return;
+    }
+    owe_ack(c, a.self);
+}
+
 // Only an error about data that is in flight can be answered for by somebody on the path
 // (RFC 5927 §4.1).
 bool Machine::icmp_error(const IcmpError& error, Instant now) {

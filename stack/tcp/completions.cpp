@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What clients are told. Nothing is stored for it but a few bits: a completion is made from the
-// connection when there is room for it in the ring. For one connection the order is: Accepted or
-// Connected, Received, PeerClosed, Closed; `sent_bytes` rides on whichever comes next.
+// connection when there is room for it in the ring. For one connection the order is: Accepted, or
+// Opening and Connected, Received, PeerClosed, Closed; `sent_bytes` rides on whichever comes next.
 #include "stack/tcp/machine.hpp"
 
 #include "base/check.hpp"
@@ -81,6 +81,15 @@ bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
         made.user = c.info.user;
         return &made;
     };
+    if ((c.events & kEventOpening) != 0) {
+        Completion* made = begin(CompletionOp::Opening);
+        if (made == nullptr) return false;
+        made->endpoints.remote = {c.info.remote_address, c.info.remote_port};
+        made->endpoints.local = {c.info.local_address, c.info.local_port};
+        const bool waits = (c.info.fast_open & shm::kFastOpenDeferred) != 0;
+        made->endpoints.syn_room = waits ? syn_room(c) : 0;
+        c.events &= static_cast<std::uint8_t>(~kEventOpening);
+    }
     if ((c.events & (kEventAccepted | kEventConnected)) != 0) {
         const bool accepted = (c.events & kEventAccepted) != 0;
         Completion* made = begin(accepted ? CompletionOp::Accepted : CompletionOp::Connected);

@@ -7,8 +7,9 @@
 //   line  4    deadlines, lists it is in          line  5    queues
 //   lines 6-7  recovery, options
 //
-// Invariant: snd_una <= snd_nxt, and snd_nxt never moves back. What must be sent again is told by
-// the flights (send_queue.hpp). snd_end is where the queued bytes end; a FIN takes the number
+// Invariant: snd_una <= snd_nxt, and snd_nxt never moves back (but over text of a SYN, when the
+// handshake shows that the peer did not take it). What must be sent again is told by the flights
+// (send_queue.hpp). snd_end is where the queued bytes end; a FIN takes the number
 // snd_end itself.
 #pragma once
 
@@ -71,6 +72,7 @@ enum EventFlag : std::uint8_t {
     kEventPeerClosed = 4,
     kEventClosed = 8,
     kEventLaunched = 16,  ///< what the client thinks unsent was sent
+    kEventOpening = 32,   ///< a Connect with FastOpen has a name
 };
 
 /// What either end remembers of marks (RFC 3168 §6.1, RFC 8257 §3).
@@ -181,6 +183,9 @@ struct alignas(kCacheLine) Connection {
     void clear(std::uint32_t flag) { info.flags &= ~flag; }
     bool negotiated(shm::NegotiatedOption option) const { return (info.negotiated & option) != 0; }
 
+    /// Open before its handshake is complete (RFC 7413)?
+    bool early() const { return (info.fast_open & shm::kFastOpenEarly) != 0; }
+
     shm::RecoveryState recovery() const {
         return static_cast<shm::RecoveryState>(info.recovery);
     }
@@ -230,6 +235,11 @@ inline std::uint32_t low_us(Instant now) {
 
 constexpr bool may_send(TcpState s) {
     return s == TcpState::Established || s == TcpState::CloseWait;
+}
+
+/// RFC 9293 §3.10.2: what is sent before the handshake is complete is queued.
+constexpr bool may_queue(TcpState s) {
+    return may_send(s) || s == TcpState::SynSent || s == TcpState::SynReceived;
 }
 
 /// Is the connection past its handshake and able to carry text?

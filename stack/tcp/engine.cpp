@@ -89,6 +89,14 @@ bool Engine::connection_info(SessionIndex session, shm::ConnectionId connection,
     return state_->machine.connection_info(session, connection, info);
 }
 
+bool Engine::take_learnt_cookie(LearntCookie& learnt) {
+    return state_->machine.take_learnt_cookie(learnt);
+}
+
+void Engine::learn_cookie(const LearntCookie& learnt, Instant now) {
+    state_->machine.learn_cookie(learnt, now);
+}
+
 std::size_t Engine::submission_room(ChannelIndex channel) const {
     return state_->machine.submission_room(channel);
 }

@@ -17,6 +17,7 @@
 #include "stack/frame.hpp"
 #include "stack/lower.hpp"
 #include "stack/session.hpp"
+#include "stack/tcp/fast_open_cookie.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -103,6 +104,8 @@ public:
 
     bool connection_info(SessionIndex session, shm::ConnectionId connection,
                          shm::ConnectionInfo& info) const;
+    bool take_learnt_cookie(LearntCookie& learnt);
+    void learn_cookie(const LearntCookie& learnt, Instant now);
 
     /// How many submissions of this channel the send queues are sure to have room for. A driver
     /// that pops no more than that never sees a connection end with ENOBUFS.

@@ -2,9 +2,9 @@
 //
 // What a connection needs only while it does something out of the ordinary, beyond its block: the
 // state of a congestion control that measures much, of a search for the path's MTU, of a window
-// that is growing. Records are taken when the first of these begins, and a connection that rests,
-// or never does any of them, has none. There are as many as connections, but memory is committed
-// only for those in use.
+// that is growing, who counts it before its handshake is complete. Records are taken when the
+// first of these begins, and a connection that rests, or never does any of them, has none. There
+// are as many as connections, but memory is committed only for those in use.
 #pragma once
 
 #include "base/time.hpp"
@@ -22,6 +22,7 @@ namespace chiru::tcp {
 enum ExtraUse : std::uint8_t {
     kForWindow = 1,  ///< window.cpp: the receive window follows what the reader takes
     kForUnsent = 2,  ///< completions.cpp: the client hears what was sent (TCP_NOTSENT_LOWAT)
+    kForEarly = 4,   ///< fast_open.cpp: it is open before its handshake is complete
     kForRest = 128,  ///< until the connection ends
     kForAll = 255,
 };
@@ -72,6 +73,7 @@ struct Extra {
     Index growing_prev = kNil;
     std::uint32_t unsent_low_water = 0;  ///< kForUnsent
     std::uint32_t launched_told = 0;     ///< bytes sent, as the client knows it
+    std::uint32_t early_listener = 0;  ///< whose EarlyOpens counts it, if kFastOpenEarly
     bool bbr_runs = false;
     Pace pace;
     Bbr bbr;

@@ -21,6 +21,8 @@ using wire::kSyn;
 namespace {
 
 constexpr std::uint32_t kRtoAfterSynUs = 3'000'000;
+/// How long a peer has to end what it had of before.
+constexpr Micros kHalfOpenPatience = std::chrono::milliseconds(2);
 /// A peer that announces less would make us send mostly headers.
 constexpr std::uint32_t kMinMss = 64;
 
@@ -104,13 +106,19 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
     negotiate(c, seg, a.now);
     join_half_open(c, self, static_cast<Index>(&listener - listeners_.data()));
     mark_output(c, self);
-    return Counter::InAccepted;  // text that came with the SYN comes again
+    a.self = self;
+    if (opens_early(c, a, listener)) join_waiting(c, self, a.now);
+    return Counter::InAccepted;  // other text that came with the SYN comes again
 }
 
 Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
     Segment& seg = a.seg;
     if (seg.has(kAck) && (seg.ack <= Seq(c.info.iss) || seg.ack > c.snd_nxt())) {  // first
-        if (!seg.has(kRst)) reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
+        if (seg.has(kRst)) return Counter::InBadAck;
+        reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
+        // A connection of before, it seems (§3.5.1), which that reset ends: ask again, once.
+        if (c.info.timeouts == 0 && c.retransmit_at != kNever)
+            c.retransmit_at = std::min(c.retransmit_at, a.now + kHalfOpenPatience);
         return Counter::InBadAck;
     }
     if (seg.has(kRst)) {  // second
@@ -130,10 +138,14 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
         return Counter::InAccepted;
     }
     measure_handshake(c, seg, answered_first, a.now);
-    c.info.snd_una = seg.ack.raw();
+    fast_open_answered(c, seg, a.now);
+    land_syn_text(c, a.self, seg.ack);
     established(c, a.self, a.now);
     owe_ack(c, a.self);
-    return Counter::InAccepted;  // text that came with the SYN comes again
+    // "If there are other controls or text in the segment [...] continue processing".
+    seg.seq += 1;
+    seg.flags = static_cast<std::uint8_t>(seg.flags & ~kSyn);
+    return take_text(c, a).value_or(Counter::InAccepted);
 }
 
 /// As if the way were narrower: TCP_MAXSEG bounds what is offered and what is sent.
@@ -156,7 +168,8 @@ bool Machine::deferred(const Connection& c, const Segment& seg, Instant now) con
 /// RFC 6298 §5.7, not with what the handshake had backed off to.
 void Machine::measure_handshake(Connection& c, const Segment& seg, bool answered_first,
                                 Instant now) {
-    const Instant sent{Micros(c.info.last_sent_us)};
+    // Behind an early SYN-ACK text may have gone already.
+    const Instant sent{Micros(c.early() ? c.info.opened_us : c.info.last_sent_us)};
     if (answered_first || answers(c, seg, sent))
         sample_rtt(c.info, static_cast<std::uint32_t>((now - sent).count()), config_.tcp);
     else
@@ -171,8 +184,9 @@ Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     }
     if (c.info.last_sent_us != 0 && c.info.srtt_us == 0)
         measure_handshake(c, seg, c.info.timeouts == 0, a.now);
-    if (c.has(kPassive) && deferred(c, seg, a.now)) return Counter::InAccepted;
-    c.info.snd_una = seg.ack.raw();
+    if (c.has(kPassive) && !c.early() && deferred(c, seg, a.now)) return Counter::InAccepted;
+    // An early connection has sent as others do, and the next step sees to it.
+    if (!c.early()) land_syn_text(c, a.self, seg.ack);
     c.info.snd_wl1 = seg.seq.raw();
     c.info.snd_wnd = c.info.max_snd_wnd = seg.wnd << c.info.snd_shift;
     established(c, a.self, a.now);
@@ -189,9 +203,12 @@ void Machine::established(Connection& c, Index self, Instant now) {
     c.clear(kOweSyn);
     lower_.confirm(c.path, now);
     arm_keep_alive(c, now);
+    if (c.early()) arm_retransmit(c, now);
+    else take_back_syn_text(c);
     if (c.has(kPassive)) {
         count(Counter::TcpPassiveOpens);
-        join_waiting(c, self, now);
+        if (c.early()) leave_early(c);
+        else join_waiting(c, self, now);
     } else {
         tell(c, self, kEventConnected);
     }

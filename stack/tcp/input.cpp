@@ -50,9 +50,18 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps && !seg.has(kRst)) {
         const auto newer = static_cast<std::int32_t>(seg.ts_value - c.info.ts_recent);
         if (newer < 0 && !a.long_idle) {  // RFC 7323 §5.3, R1
-            owe_ack(c, a.self);
+            answer_refused(c, a);
             return Counter::InPaws;
         }
+    }
+    // The SYN again, perhaps with text that lies in the window: our answer got lost.
+    if (c.info.state == TcpState::SynReceived && seg.has(kSyn) && !seg.has(kAck | kRst) &&
+        seg.seq == Seq(c.info.irs)) {
+        if (c.negotiated(shm::kNegotiatedTimestamps) && seg.has_timestamps)
+            c.info.ts_recent = seg.ts_value;
+        c.set(kOweSyn);
+        mark_output(c, a.self);
+        return Counter::InDuplicate;
     }
     // Both ends opened at once (§3.5, figure 8): the peer's SYN comes again, with the ACK of ours.
     if (c.info.state == TcpState::SynReceived && !c.has(kPassive) && seg.has(kSyn) &&
@@ -64,15 +73,10 @@ Verdict Machine::check_sequence(Connection& c, Arrival& a) {
     if (seg.has(kRst)) seg.keep_front(0);  // judged by where it begins; its text is for people
     if (acceptable(c, seg.seq, seg.length())) return kContinue;
 
-    // Every refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or
-    // who probes a closed window, where we stand.
+    // A refusal is answered, except a reset: the answer tells a peer whose ACK was lost, or who
+    // probes a closed window, where we stand.
     if (seg.has(kRst)) return Counter::InOutsideWindow;
-    if (c.info.state == TcpState::SynReceived && seg.has(kSyn) && seg.seq == Seq(c.info.irs)) {
-        c.set(kOweSyn);  // it did not hear our SYN
-        mark_output(c, a.self);
-        return Counter::InDuplicate;
-    }
-    owe_ack(c, a.self);
+    answer_refused(c, a);
     // With the window closed, "special allowance should be made to accept valid ACKs".
     if (c.info.rcv_wnd == 0 && seg.seq == c.rcv_nxt()) {
         seg.text = {};
@@ -99,7 +103,8 @@ Verdict Machine::check_reset(Connection& c, Arrival& a) {
     count(Counter::TcpResetsReceived);
     // "If this connection was initiated with a passive OPEN, then return to the LISTEN state": the
     // listener is there all the time, the half-open block goes.
-    const bool opening = c.info.state == TcpState::SynReceived;
+    const bool opening = c.info.state == TcpState::SynReceived && !c.early();
+    if (c.early()) refuse_early(c, a.now);
     if (opening) count(Counter::TcpOpenFailed);
     end(c, a.self, opening ? ECONNREFUSED : ECONNRESET);
     return Counter::InReset;

@@ -54,6 +54,7 @@ void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bi
         listeners_[known].info.backlog = bounded;
         listeners_[known].defer_s = terms.defer_s;
         listeners_[known].max_segment = terms.max_segment;
+        listeners_[known].early.most = terms.fast_open;
         return;
     }
     const Index i = listeners_.take();
@@ -68,6 +69,7 @@ void Machine::listen(shm::ListenerId id, const Endpoint& local, std::uint32_t bi
     l.info.backlog = bounded;
     l.defer_s = terms.defer_s;
     l.max_segment = terms.max_segment;
+    l.early.most = terms.fast_open;
     l.next_of_port = tables_.ports[local.port];
     tables_.ports[local.port] = i;
     l.next_of_id = listener_ids_[bucket(id)];
@@ -116,15 +118,20 @@ Index Machine::find_grant(const Listener& l, SessionIndex session, ChannelIndex 
     return g;
 }
 
-/// All of a session's grants, or with a channel only that one's.
-void Machine::drop_grants(Listener& l, SessionIndex session, ChannelIndex channel) {
+/// All of a session's grants, or with a channel only that one's. `but_untaken`: those stay, without
+/// credit, that tell which connections are on their way to a client that leaves.
+void Machine::drop_grants(Listener& l, SessionIndex session, ChannelIndex channel,
+                          bool but_untaken) {
     GrantList list{l.grants, l.last_grant};
     for (Index g = list.head; g != kNil;) {
         const Index next = grants_[g].next;
-        const Grant& grant = grants_[g];
+        Grant& grant = grants_[g];
         if (grant.session == session && (channel == kNobody || grant.channel == channel)) {
-            list.remove(grants_.data(), g);
-            grants_.give(g);
+            grant.credit = 0;
+            if (!but_untaken || grant.channel == kNobody || grant.handed == grant.taken) {
+                list.remove(grants_.data(), g);
+                grants_.give(g);
+            }
         }
         g = next;
     }
@@ -135,14 +142,14 @@ void Machine::drop_grants(Listener& l, SessionIndex session, ChannelIndex channe
     l.info.session = l.grants == kNil ? 0 : sessions_[grants_[l.grants].session].config.id;
 }
 
-// Connections that went to a channel and were not taken from its completions yet go back, and to
-// the others.
+// Connections that went to a channel and were not told to it yet go back, and to the others. What
+// was told it returns, or is taken back from it when it ends.
 void Machine::leave_listener(shm::ListenerId id, SessionIndex session, Instant now) {
     now_ = now;
     const Index i = find_listener(id);
     if (i == kNil) return;
     Listener& l = listeners_[i];
-    drop_grants(l, session, kNobody);
+    drop_grants(l, session, kNobody, true);
     const auto& mine = sessions_[session].connections;
     for (Index self = mine.head; self != kNil;) {
         Connection& c = connections_[self];
@@ -251,7 +258,7 @@ void Machine::join_waiting(Connection& c, Index self, Instant now) {
 void Machine::leave_pending(Connection& c, Index self) {
     Listener& l = listeners_[c.listener];
     c.clear(kPending);
-    if (c.info.state == TcpState::SynReceived) {
+    if (c.info.state == TcpState::SynReceived && !c.early()) {
         l.half_open.remove(connections_.data(), self);
         --l.info.syn_received;
     } else {

@@ -22,6 +22,29 @@ namespace chiru::tcp {
 
 using EventList = List<Connection, &Connection::event_next, &Connection::event_prev>;
 
+/// Connections that text in their SYN opened before the handshake was complete (RFC 7413 §5.1).
+/// One that a reset ended counts for another while, or a host whose address is borrowed would make
+/// room for the next by refusing each.
+struct EarlyOpens {
+    std::uint32_t most = 0;     ///< ListenTerms::fast_open
+    std::uint32_t open = 0;     ///< handshakes under way
+    std::uint32_t refused = 0;  ///< since `period`
+    std::uint32_t refused_before = 0;  ///< in the period before
+    Instant period{};
+
+    bool full(Instant now) {
+        turn(now);
+        return open + refused + refused_before >= most;
+    }
+    void refuse(Instant now) {
+        turn(now);
+        ++refused;
+    }
+
+private:
+    void turn(Instant now);
+};
+
 struct Listener {
     shm::ListenerInfo info;
 
@@ -34,6 +57,7 @@ struct Listener {
     std::uint32_t defer_s = 0;      ///< see ListenTerms
     std::uint32_t max_segment = 0;
     Instant cookies_until{};    ///< no ACK brings a cookie after that
+    EarlyOpens early;
 };
 static_assert(std::is_trivially_copyable_v<Listener>);
 
@@ -52,6 +76,16 @@ static_assert(std::is_trivially_copyable_v<Grant> && sizeof(Grant) == 24);
 using ListenerPool = Pool<Listener, &Listener::next_of_port>;
 using GrantPool = Pool<Grant, &Grant::next>;
 using GrantList = List<Grant, &Grant::next, &Grant::prev>;
+
+/// How long a refused early open counts at least, and half of how long at most.
+inline constexpr Micros kRefusalPeriod = std::chrono::seconds(60);
+
+inline void EarlyOpens::turn(Instant now) {
+    if (now - period < kRefusalPeriod) return;
+    refused_before = now - period < 2 * kRefusalPeriod ? refused : 0;
+    refused = 0;
+    period = now;
+}
 
 /// Handshakes under way at one listener, however large its backlog.
 inline constexpr std::uint32_t kMaxHalfOpen = 4096;

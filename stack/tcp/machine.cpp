@@ -35,6 +35,7 @@ Machine::Tables::Tables(const StackConfig& config, std::span<std::byte> region) 
     slots = layout.take<RxSlot>(config.rx_slots);
     grants = layout.take<Grant>(std::size_t{4} * config.listeners);
     refusals = layout.take<Refusal>(shm::kMaxChannels * kChannelRefusals);
+    cookies = layout.take<CookieEntry>(kCookieEntries);
     ports = layout.take<Index>(65'536);
     bytes = layout.bytes();
     fits = layout.fits();
@@ -52,6 +53,7 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
       send_({tables_.records, config.send_records}, {tables_.flights, config.send_records}),
       extras_(tables_.extras, config.connections),
       rx_(tables_.slots, config.rx_slots, rx_arena),
+      cookies_(tables_.cookies, derive(config.secret, 0x636f'6f6b'6965)),
       listeners_(tables_.listeners, config.listeners),
       grants_(tables_.grants, 4 * config.listeners),
       refusals_(tables_.refusals, shm::kMaxChannels * kChannelRefusals),
@@ -110,6 +112,7 @@ Index Machine::open_block(const Tuple& tuple, Instant now) {
 void Machine::end(Connection& c, Index self, int error) {
     if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
     if (c.has(kPending)) leave_pending(c, self);
+    if (c.early()) leave_early(c);
     if (is_orphan(c)) --orphans_;
     if (c.info.state == TcpState::TimeWait && c.session == kNobody)
         leave_time_wait(self);

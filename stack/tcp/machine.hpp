@@ -13,6 +13,7 @@
 //   user_calls.cpp   submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
+//   fast_open.cpp    text in a SYN
 //
 // Invariant: a block is free, or found by its tuple in the demux table, or Closed and waiting for
 // a device or for its client to hear the last word.
@@ -30,11 +31,13 @@
 #include "stack/tcp/demux.hpp"
 #include "stack/tcp/engine.hpp"
 #include "stack/tcp/extra.hpp"
+#include "stack/tcp/fast_open_cookie.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/listener.hpp"
 #include "stack/tcp/noisy_limit.hpp"
 #include "stack/tcp/options.hpp"
 #include "stack/tcp/receive_queue.hpp"
+#include "stack/tcp/refusal_limit.hpp"
 #include "stack/tcp/segment.hpp"
 #include "stack/tcp/send_queue.hpp"
 #include "stack/tcp/timer_wheel.hpp"
@@ -154,6 +157,7 @@ public:
         Listener* listeners;
         Grant* grants;
         Refusal* refusals;
+        CookieEntry* cookies;
         Index* ports;  ///< first listener of each port
         std::size_t bytes;
         bool fits;
@@ -184,6 +188,8 @@ public:
     void unlisten(shm::ListenerId id, Instant now);
     bool connection_info(SessionIndex session, shm::ConnectionId name,
                          shm::ConnectionInfo& info) const;
+    bool take_learnt_cookie(LearntCookie& learnt);
+    void learn_cookie(const LearntCookie& learnt, Instant now);
     std::size_t submission_room(ChannelIndex channel) const;
     Violation submit(ChannelIndex channel, std::span<const shm::Submission> submissions,
                      Instant now);
@@ -264,6 +270,7 @@ private:
     void reply(const Reply& reply);
     void reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
     void challenge_ack(Connection& c, Index self, Instant now);
+    void answer_refused(Connection& c, const Arrival& a);
     bool packet_too_big(Connection& c, Index self, std::uint32_t mtu);
 
     // handshake.cpp
@@ -282,6 +289,21 @@ private:
     bool wants_cookies(const Listener& listener) const;
     shm::Counter answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& listener);
     shm::Counter cookie_arrives(Arrival& a, const Tuple& tuple, Listener& listener);
+
+    // fast_open.cpp
+    bool opens_early(Connection& c, Arrival& a, Listener& listener);
+    bool take_syn_text(Connection& c, Arrival& a);
+    void leave_early(Connection& c);
+    void refuse_early(const Connection& c, Instant now);
+    void begin_fast_open(Connection& c, Index self, Instant now);
+    std::uint32_t syn_room(const Connection& c) const;
+    void end_deferral(Connection& c, Index self);
+    void note_syn_sent(Connection& c, std::uint32_t text_bytes, Instant now);
+    std::optional<FastOpenCookie> fast_open_option(const Connection& c, Instant now) const;
+    void fast_open_timeout(Connection& c);
+    void fast_open_answered(Connection& c, const Segment& seg, Instant now);
+    void land_syn_text(Connection& c, Index self, Seq ack);
+    void take_back_syn_text(Connection& c);
 
     // input.cpp
     shm::Counter segment_arrives(Connection& c, Arrival& a);
@@ -469,7 +491,8 @@ private:
     void user_return(ChannelIndex channel, Connection& c, Index self, Instant now);
     void user_abort(Connection& c, Index self);
     bool has_taker(const Listener& listener) const;
-    void drop_grants(Listener& listener, SessionIndex session, ChannelIndex channel);
+    void drop_grants(Listener& l, SessionIndex session, ChannelIndex channel,
+                     bool but_untaken = false);
 
     // sessions.cpp
     void detach_some(Instant now);
@@ -502,6 +525,7 @@ private:
     SendQueue send_;
     ExtraPool extras_;
     ReceiveQueue rx_;
+    CookieCache cookies_;
     ListenerPool listeners_;
     GrantPool grants_;
     Pool<Refusal, &Refusal::next> refusals_;
@@ -542,6 +566,11 @@ private:
     std::array<MarkEdge, kEdges> edges_;
     std::size_t edge_count_ = 0;
 
+    /// Not told to the other shards yet. What finds no room they learn by themselves.
+    static constexpr std::size_t kLearntCookies = 16;
+    std::array<LearntCookie, kLearntCookies> learnt_cookies_;
+    std::size_t learnt_cookie_count_ = 0;
+
     static constexpr std::size_t kSlotBatch = 64;
     std::array<shm::Slice, kSlotBatch> free_slots_;
     std::size_t free_slot_count_ = 0;
@@ -550,6 +579,7 @@ private:
     std::uint32_t slot_limit_ = 0;     ///< this stack's share of the arena
     Seq rack_end_before_;  ///< RACK.end_seq of the connection before the ACK at hand
     NoisyLimit challenges_;
+    RefusalLimit refusal_limit_;
     NoisyLimit resets_;
     std::uint32_t orphans_ = 0;     ///< closed, without a session, and not in TIME-WAIT yet
     std::uint32_t next_port_ = 0;

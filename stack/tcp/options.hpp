@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writing TCP options (RFC 9293 §3.2, RFC 7323, RFC 2018), and what a SYN says.
+// Writing TCP options (RFC 9293 §3.2, RFC 7323, RFC 2018, RFC 7413), and what a SYN says.
 #pragma once
 
 #include "base/endian.hpp"
+#include "stack/tcp/fast_open_cookie.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -48,8 +49,9 @@ struct SynOptions {
     bool timestamps = false;
     std::uint32_t stamp = 0;
     std::uint32_t echo = 0;
+    std::optional<FastOpenCookie> fast_open;
 };
-inline constexpr std::size_t kSynOptionBytes = 20;
+inline constexpr std::size_t kSynOptionBytes = 20;  // without Fast Open
 
 inline void write_syn_options(OptionWriter& w, const SynOptions& o) {
     w.word(0x0204'0000u | o.mss);
@@ -61,6 +63,13 @@ inline void write_syn_options(OptionWriter& w, const SynOptions& o) {
     } else if (o.sack) {
         w.word(0x0101'0402u);
     }
+    if (!o.fast_open) return;
+    // With 16 bytes, the most, all options together have 40.
+    const unsigned bytes = 2u + o.fast_open->length;
+    for (unsigned padding = (4 - bytes % 4) % 4; padding > 0; --padding) w.byte(1);
+    w.byte(34);
+    w.byte(bytes);
+    for (const std::byte b : o.fast_open->span()) w.byte(std::to_integer<unsigned>(b));
 }
 
 }  // namespace chiru::tcp

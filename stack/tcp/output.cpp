@@ -67,9 +67,9 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
     if (c.has(kOweReset)) return emit_reset(c, self, out);
     if (c.info.state == TcpState::Closed) return Outcome::Gone;
     if (c.has(kOweSyn)) return emit_syn(c, self, out);
-    if (c.info.state == TcpState::SynReceived && c.has(kOweAck))
-        return emit_ack(c, self, out, c.snd_nxt());
-    if (!synchronized(c.info.state)) return Outcome::Done;
+    if (c.info.state == TcpState::SynReceived && !c.early())
+        return c.has(kOweAck) ? emit_ack(c, self, out, c.snd_nxt()) : Outcome::Done;
+    if (!synchronized(c.info.state) && !c.early()) return Outcome::Done;
 
     // Beside text there is no room for SACK blocks, and a gap must be told.
     if (c.has(kOweAck) && (c.sack_count > 0 || c.has(kDsackOwed)))
@@ -101,11 +101,15 @@ Machine::Outcome Machine::emit_syn(Connection& c, Index self, Sink& out) {
     std::uint8_t flags = answer ? kSyn | kAck : kSyn;
     if (answer ? c.negotiated(shm::kNegotiatedEcn) : c.has_ecn(kEcnAsk))
         flags |= answer ? wire::kEce : wire::kEce | wire::kCwr;
-    const Outcome o = build(c, self, out, Seq(c.info.iss), flags, {});
+    Payload text{c.send_cursor, c.send_cursor_offset, 0};
+    if (send_.may_launch(c)) text.length = std::min(syn_room(c), c.unsent_bytes());
+    text.length = fit_slices(text, c.info.mss);
+    const Outcome o = build(c, self, out, Seq(c.info.iss), flags, text);
     if (o != Outcome::Done) return o;
+    note_syn_sent(c, text.length, out.now);
     c.clear(kOweSyn | kOweAck);
     c.retransmit_at = out.now + Micros(c.info.rto_us);
-    return Outcome::Done;
+    return c.early() ? Outcome::More : Outcome::Done;
 }
 
 Machine::Outcome Machine::emit_reset(Connection& c, Index self, Sink& out) {
@@ -322,10 +326,12 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     if (syn) {
         const bool answer = (flags & kAck) != 0;
         SynOptions offer = syn_options(c, answer, stamp);
-        const std::uint32_t bound = !answer             ? c.info.mss
-                                    : c.has(kPassive) ? listeners_[c.listener].max_segment
-                                                      : 0;
+        const bool pending = c.has(kPassive) && !c.early();  // else its listener may be gone
+        const std::uint32_t bound = !answer ? c.info.mss
+                                    : pending ? listeners_[c.listener].max_segment
+                                              : 0;
         if (bound != 0) offer.mss = std::min(offer.mss, bound);
+        offer.fast_open = fast_open_option(c, out.now);
         write_syn_options(writer, offer);
     } else {
         write_options(writer, c, stamp, payload.length == 0 && (flags & kRst) == 0);

@@ -21,14 +21,19 @@ void read_sack(Segment& seg, std::span<const std::byte> body) {
         seg.sack[i] = {Seq(load32(body, 8 * i)), Seq(load32(body, 8 * i + 4))};
 }
 
+/// RFC 7413 §2: none, which asks for one, or an even number from 4 to 16.
+constexpr bool valid_cookie_bytes(std::size_t bytes) {
+    return bytes == 0 || (bytes >= 4 && bytes <= 16 && bytes % 2 == 0);
+}
+
 // An option of the wrong length is ignored, as an unknown one is (RFC 9293 §3.1).
 void read_option(Segment& seg, TcpOption kind, std::span<const std::byte> body) {
     switch (kind) {
         case TcpOption::Mss:
             if (body.size() != 2) return;
-            seg.has_mss = true;
             seg.mss = static_cast<std::uint16_t>(std::to_integer<unsigned>(body[0]) << 8 |
                                                  std::to_integer<unsigned>(body[1]));
+            seg.has_mss = seg.mss != 0;  // none is no wish, and so the default
             return;
         case TcpOption::WindowScale:
             if (body.size() != 1) return;
@@ -42,6 +47,12 @@ void read_option(Segment& seg, TcpOption kind, std::span<const std::byte> body) 
             seg.has_timestamps = true;
             seg.ts_value = load32(body, 0);
             seg.ts_echo = load32(body, 4);
+            return;
+        case TcpOption::FastOpen:
+            // "Options with invalid length values, or without the SYN flag set, MUST be ignored."
+            if (!seg.has(wire::kSyn) || !valid_cookie_bytes(body.size())) return;
+            seg.has_fast_open = true;
+            seg.cookie = body;
             return;
         default: return;
     }

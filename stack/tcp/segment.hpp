@@ -28,10 +28,12 @@ struct Segment {
     bool has_shift = false;
     bool sack_permitted = false;
     bool has_timestamps = false;
+    bool has_fast_open = false;  ///< only of a SYN (RFC 7413 §4.1.1)
     std::uint16_t mss = 0;
     std::uint32_t ts_value = 0;
     std::uint32_t ts_echo = 0;
     std::array<SackBlock, 4> sack;  ///< the first sack_count, as the peer wrote them
+    std::span<const std::byte> cookie;  ///< if has_fast_open; empty: a request for one
     std::span<const std::byte> text;
 
     bool has(std::uint8_t flag) const { return (flags & flag) != 0; }

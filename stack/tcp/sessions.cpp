@@ -114,7 +114,7 @@ void Machine::lose_client(Connection& c, Index self, Instant now) {
 // RFC 2525 §2.17: what the client had not read is lost, and the peer shall know.
 void Machine::close_for_client(Connection& c, Index self, Instant now) {
     const TcpState state = c.info.state;
-    const bool unread = c.info.unread_bytes > 0 && synchronized(state);
+    const bool unread = c.info.unread_bytes > 0 && (synchronized(state) || c.early());
     if (unread && state != TcpState::TimeWait && state != TcpState::Closed) {
         c.set(kClientGone);
         drop_text(c);

@@ -134,7 +134,7 @@ Micros Machine::within_user_timeout(const Connection& c, Micros pause, Instant n
 
 void Machine::count_timeout(Connection& c, Instant now) {
     if (c.info.timeouts == 0) c.unanswered_since_ms = low_ms(now - Micros(c.info.rto_us));
-    if (c.info.timeouts < 0xffff) ++c.info.timeouts;
+    if (c.info.timeouts < 0xff) ++c.info.timeouts;
 }
 
 // RFC 6298 §5.4 to 5.7: the oldest goes again, the timer is backed off; all that is not known to
@@ -190,6 +190,7 @@ void Machine::handshake_timeout(Connection& c, Index self, Instant now) {
     count(Counter::TcpRetransmits);
     ++c.info.retransmitted_segments;
     back_off(c.info, config_.tcp);
+    fast_open_timeout(c);
     c.clear_ecn(kEcnAsk);  // somebody on the path may drop such SYNs (RFC 3168 §6.1.1.1)
     c.set(kOweSyn);
     c.retransmit_at = now + Micros(c.info.rto_us);
@@ -213,7 +214,7 @@ void Machine::persist_timeout(Connection& c, Index self, Instant now) {
         return;
     }
     count_timeout(c, now);
-    c.info.timeouts = std::min<std::uint16_t>(c.info.timeouts, 16);
+    c.info.timeouts = std::min<std::uint8_t>(c.info.timeouts, 16);
     c.set(kOweProbe);
     arm_persist(c, now);
 }

@@ -145,6 +145,8 @@ int Machine::open(ChannelIndex channel, const Submission& s, Instant now, std::u
     if (wants(ConnectionOption::NoDelay)) c.set(kNoDelay);
     if (wants(ConnectionOption::KeepAlive)) c.set(kKeepAlive);
     if (wants(ConnectionOption::QuickAck)) c.set(kQuickAck);
+    if (wants(ConnectionOption::FastOpen)) begin_fast_open(c, self, now);
+    if ((c.info.fast_open & shm::kFastOpenDeferred) != 0) return 0;
     c.set(kOweSyn);
     mark_output(c, self);
     return 0;
@@ -199,7 +201,7 @@ Violation Machine::user_send(Connection& c, Index self, const Submission& s) {
         if (s.slices[i].arena != shm::kTxArena || !session.config.tx_arena.holds(s.slices[i]))
             return Violation::SliceOutsideArena;
     // Nothing may be sent any more: its bytes are the client's again with Closed.
-    if (c.has(kFinQueued) || !(may_send(c.info.state))) return Violation::None;
+    if (c.has(kFinQueued) || !may_queue(c.info.state)) return Violation::None;
     note_application(c, now_);
     for (std::size_t i = 0; i < s.count; ++i) {
         if (s.slices[i].length == 0) continue;
@@ -217,6 +219,7 @@ Violation Machine::user_send(Connection& c, Index self, const Submission& s) {
     if ((s.flags & shm::kMoreToCome) != 0) c.set(kMoreToCome);
     else c.clear(kMoreToCome);
     tell_launched(c, self);
+    end_deferral(c, self);
     mark_output(c, self);
     return Violation::None;
 }
@@ -282,7 +285,7 @@ void Machine::user_abort(Connection& c, Index self) {
 void Machine::user_shutdown(Connection& c, Index self) {
     if (c.has(kFinQueued)) return;
     switch (c.info.state) {
-        case TcpState::SynReceived: c.set(kFinQueued); return;
+        case TcpState::SynReceived: break;  // the state follows with the handshake's end
         case TcpState::Established: c.info.state = TcpState::FinWait1; break;
         case TcpState::CloseWait: c.info.state = TcpState::LastAck; break;
         default: return;
@@ -307,7 +310,7 @@ void Machine::user_close(Connection& c, Index self, Instant now) {
     }
     // RFC 2525 §2.17: text that nobody will read is answered by a reset, so that the peer does not
     // take it for delivered.
-    if (c.has(kLingerZero) || (unread && may_receive(c.info.state))) {
+    if (c.has(kLingerZero) || (unread && (may_receive(c.info.state) || c.early()))) {
         reset(c, self, 0);
         return;
     }
@@ -385,7 +388,8 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             mark_output(c, self);
             return Violation::None;
         }
-        case ConnectionOption::DeferAccept: return Violation::None;
+        case ConnectionOption::DeferAccept:
+        case ConnectionOption::FastOpen: return Violation::None;
         case ConnectionOption::UnsentLowWater: watch_unsent(c, self, value); return Violation::None;
     }
     return Violation::BadOption;

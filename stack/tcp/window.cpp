@@ -69,7 +69,8 @@ std::uint16_t Machine::window_to_send(Connection& c, Seq ack) {
     const auto behind = static_cast<std::uint32_t>(c.rcv_nxt() - ack);
     const std::uint32_t wanted = wanted_window(c);
     const std::uint32_t step = std::min(c.info.rcv_buffer_bytes / 2, c.info.mss);
-    if (wanted >= c.info.rcv_wnd + step) c.info.rcv_wnd = wanted;
+    // A SYN-ACK that has to be repeated cannot say more than the first one.
+    if (wanted >= c.info.rcv_wnd + step && !c.early()) c.info.rcv_wnd = wanted;
     const std::uint32_t unit = 1u << c.info.rcv_shift;
     const std::uint32_t told = c.info.rcv_wnd + behind;
     const std::uint32_t scaled = std::min((told + unit - 1) >> c.info.rcv_shift, 65'535u);

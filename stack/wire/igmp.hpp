@@ -53,20 +53,17 @@ enum class GroupRecordType : std::uint8_t {
     ChangeToExclude = 4,
 };
 
-struct GroupRecordV4 {
+/// Of a report of either family: without sources, as all of ours are.
+template <class Group>
+struct GroupRecord {
     std::uint8_t type = 0;
     std::uint8_t aux_words = 0;
     be16 sources{};
-    be32 group{};
+    Group group{};
 };
+using GroupRecordV4 = GroupRecord<be32>;
+using GroupRecordV6 = GroupRecord<IpAddress>;
 static_assert(sizeof(GroupRecordV4) == 8 && alignof(GroupRecordV4) == 1);
-
-struct GroupRecordV6 {
-    std::uint8_t type = 0;
-    std::uint8_t aux_words = 0;
-    be16 sources{};
-    IpAddress group{};
-};
 static_assert(sizeof(GroupRecordV6) == 20 && alignof(GroupRecordV6) == 1);
 
 /// What a query's Max Resp Code says (RFC 3376 §4.1.1): tenths of a second, from 128 on as a

@@ -39,7 +39,7 @@ inline constexpr std::uint8_t kEcnMarked = 3;   ///< CE
 
 enum class TcpOption : std::uint8_t {
     EndOfList = 0, NoOperation = 1, Mss = 2, WindowScale = 3,
-    SackPermitted = 4, Sack = 5, Timestamps = 8,
+    SackPermitted = 4, Sack = 5, Timestamps = 8, FastOpen = 34,
 };
 
 /// The option bytes of `segment`; empty if there are none, nothing if the data offset lies.

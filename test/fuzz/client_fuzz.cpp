@@ -7,41 +7,24 @@
 //
 // Holds: the stack goes on whatever it reads; a violation ends the session, as the daemon does it;
 // then nothing of it is left, and the peer is whole.
-#include "test/sim/network.hpp"
+#include "test/fuzz/hosts.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <span>
 
 using namespace chiru;
 using namespace std::chrono_literals;
+using fuzz::Input;
 
 namespace {
 
 constexpr int kOperations = 300;
 
-void must(bool holds, const char* what) {
-    if (holds) return;
-    std::fprintf(stderr, "%s\n", what);
-    std::abort();
-}
-
-sim::HostOptions options(std::uint8_t number) {
-    sim::HostOptions options;
-    options.number = number;
-    options.seed = number;
-    options.rx_slots = 256;
-    options.connections = 16;
-    options.send_records = 128;
-    options.tx_arena_bytes = 1u << 20;
-    return options;
-}
-
 class Client {
 public:
-    Client() : net_(options(1), options(2), {}, {}, 32'768) {
+    Client()
+        : net_(fuzz::small_host(1), fuzz::small_host(2), fuzz::short_wire(1), fuzz::short_wire(2),
+               32'768) {
         sim::SocketPlan plan;
         plan.send_bytes = 3000;
         plan.may_fail = true;
@@ -52,28 +35,24 @@ public:
         net_.run(3s);
     }
 
-    void operate(std::span<const std::uint8_t>& input) {
-        const std::uint8_t op = input[0];
-        input = input.subspan(1);
+    void operate(Input& input) {
+        const std::uint8_t op = input.byte();
         if (op >= 0xf0) return pass((op & 15) + 1);
         shm::Submission s = likely(op);
-        const std::size_t taken = std::min<std::size_t>(op >> 3, input.size());
         // Its first bytes say what it is and whose; the body follows.
-        std::memcpy(reinterpret_cast<std::byte*>(&s) + (op & 1) * 24, input.data(),
-                    std::min(taken, sizeof s - 24));
-        input = input.subspan(taken);
+        const auto raw = input.bytes(std::min<std::size_t>(op >> 3, sizeof s - 24));
+        std::ranges::copy(raw, reinterpret_cast<std::byte*>(&s) + (op & 1) * 24);
         if (gone_) return;
         if (net_.left.stack().submission_room(sim::Host::kChannel) == 0) return pass(1);
-        if (net_.left.submit(s, net_.now) != Violation::None) end();
+        Violation violation = Violation::None;
+        fuzz::in_bounded_time([&] { violation = net_.left.submit(s, net_.now); });
+        if (violation != Violation::None) end();
     }
 
     void finish() {
         if (!gone_) end();
         net_.run(5s);
-        net_.right_app.abort_all(net_.now);
-        for (int i = 0; i < 12; ++i) net_.run(100s);
-        must(net_.left.leaks().empty(), net_.left.leaks().c_str());
-        must(net_.right.leaks().empty(), net_.right.leaks().c_str());
+        fuzz::must_end(net_);
     }
 
 private:
@@ -134,7 +113,7 @@ private:
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    std::span<const std::uint8_t> input(data, size);
+    Input input(data, size);
     Client client;
     for (int i = 0; i < kOperations && !input.empty(); ++i) client.operate(input);
     client.finish();

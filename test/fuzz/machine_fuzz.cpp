@@ -7,7 +7,7 @@
 //   1  connect     from either side, IPv4 or IPv6, with or without an end of its own
 //   2  wire        loses, holds back, doubles or damages the next frames, marks, cuts, or an MTU
 //   3  forge       a segment of the other end: flags, sequence and acknowledgement numbers counted
-//                  from what the connection expects, window, text
+//                  from what the connection expects, text, window, options (SACK, timestamps)
 //   4  ICMP        an error that quotes the connection's newest segment, or one beside it
 //   5  option      a socket option of a connection, or what a client may ask wrongly
 //   6  program     aborts all, or dies
@@ -16,69 +16,31 @@
 // is respected, and in the end nothing is held. As long as nothing was forged, also what the
 // simulator asks of every run: bytes in order, once, windows kept.
 #include "stack/wire/checksum.hpp"
-#include "stack/wire/ethernet.hpp"
 #include "stack/wire/icmpv4.hpp"
-#include "stack/wire/ipv4.hpp"
-#include "stack/wire/tcp.hpp"
-#include "test/sim/network.hpp"
+#include "test/fuzz/hosts.hpp"
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <span>
 
 using namespace chiru;
 using namespace std::chrono_literals;
+using fuzz::Input;
 
 namespace {
 
 constexpr std::uint16_t kPort = 80;
+constexpr std::uint16_t kBulkPort = 81;
+constexpr std::uint16_t kDeafPort = 82;
+constexpr MacAddress kLeftMac{{2, 0, 0, 0, 0, 1}};
+constexpr MacAddress kRightMac{{2, 0, 0, 0, 0, 2}};
 constexpr int kOperations = 120;
-
-class Input {
-public:
-    Input(const std::uint8_t* data, std::size_t size) : rest_(data, size) {}
-    bool empty() const { return rest_.empty(); }
-    std::uint8_t byte() {
-        if (rest_.empty()) return 0;
-        const std::uint8_t value = rest_[0];
-        rest_ = rest_.subspan(1);
-        return value;
-    }
-    /// Near zero, or anywhere: a small number is a distance, a large one a shift.
-    std::uint32_t distance() {
-        const std::uint8_t b = byte();
-        if (b < 200) return static_cast<std::uint32_t>(static_cast<std::int32_t>(b) - 100);
-        return 1u << (b - 200) % 32;
-    }
-
-private:
-    std::span<const std::uint8_t> rest_;
-};
-
-sim::HostOptions options(std::uint8_t number) {
-    sim::HostOptions options;
-    options.number = number;
-    options.seed = number;
-    options.rx_slots = 512;
-    options.connections = 24;
-    options.send_records = 256;
-    options.max_rx_slots = 300;
-    options.tx_arena_bytes = 4u << 20;
-    return options;
-}
-
-sim::LinkOptions wire(std::uint64_t seed) {
-    sim::LinkOptions link;
-    link.seed = seed;
-    link.delay = 100us;
-    return link;
-}
 
 class Machine {
 public:
-    Machine() : net_(options(1), options(2), wire(1), wire(2), 65'536) {
+    Machine()
+        : net_(fuzz::small_host(1), fuzz::small_host(2), fuzz::short_wire(1), fuzz::short_wire(2),
+               65'536) {
         net_.right_app.listen(kPort, plan(3000, 5000), 8);
+        net_.right_app.listen(kBulkPort, plan(3000, 60'000), 8);
         net_.run(3s);
     }
 
@@ -99,22 +61,18 @@ public:
             case 6: program(more); break;
             default: net_.run(Micros(50 * (more + 1)));
         }
-        if (!forged_) require_no_fault(net_.fault());
-        require_no_fault(net_.left.fault());
-        require_no_fault(net_.right.fault());
+        if (!forged_) fuzz::must_be_none(net_.fault());
+        fuzz::must_be_none(net_.left.fault());
+        fuzz::must_be_none(net_.right.fault());
     }
 
     void finish() {
-        net_.there().options() = wire(1);
-        net_.back().options() = wire(2);
-        cut(false);
+        net_.there().options() = fuzz::short_wire(1);
+        net_.back().options() = fuzz::short_wire(2);
+        net_.there().cut(false);
+        net_.back().cut(false);
         net_.run(5s);
-        net_.left_app.abort_all(net_.now);
-        net_.right_app.abort_all(net_.now);
-        net_.run(200s);
-        for (int i = 0; i < 10 && live() > 0; ++i) net_.run(200s);
-        require_no_fault(net_.left.leaks());
-        require_no_fault(net_.right.leaks());
+        fuzz::must_end(net_);
     }
 
 private:
@@ -127,29 +85,19 @@ private:
         return plan;
     }
 
-    static void require_no_fault(const std::string& fault) {
-        if (fault.empty()) return;
-        std::fprintf(stderr, "%s\n", fault.c_str());
-        std::abort();
-    }
-
     std::uint32_t live() {
         return net_.left.tables().connections_live + net_.right.tables().connections_live;
     }
 
-    void cut(bool off) {
-        net_.there().cut(off);
-        net_.back().cut(off);
-    }
-
     void connect(unsigned more) {
         if (dead_ || live() > 30) return;
-        sim::SocketPlan client = plan(5000, 3000);
+        const bool bulk = (more & 16) != 0;
+        sim::SocketPlan client = plan(bulk ? 60'000 : 5000, 3000);
         client.hasty = (more & 1) != 0;
         if ((more & 2) != 0) client.reset_at = 4000;
         if ((more & 4) != 0) client.stall_at = 1000, client.stall_for = 2s;
         const bool v6 = (more & 8) != 0;
-        const auto port = static_cast<std::uint16_t>((more & 16) != 0 ? kPort + 1 : kPort);
+        const std::uint16_t port = more == 31 ? kDeafPort : bulk ? kBulkPort : kPort;
         net_.left_app.connect({v6 ? net_.right.v6() : net_.right.v4(), port}, client, net_.now);
     }
 
@@ -178,22 +126,31 @@ private:
         return net_.left.block(0);
     }
 
-    void deliver(std::uint8_t protocol, std::uint32_t source,
-                 const std::vector<std::byte>& body) {
-        wire::EthernetHeader link{MacAddress{{2, 0, 0, 0, 0, 1}}, MacAddress{{2, 0, 0, 0, 0, 2}},
-                                  static_cast<std::uint16_t>(wire::EtherType::Ipv4)};
-        wire::Ipv4Header ip;
-        ip.total_length = static_cast<std::uint16_t>(sizeof ip + body.size());
-        ip.ttl = 64;
-        ip.protocol = protocol;
-        ip.source = source;
-        ip.destination = net_.left.v4().v4_bits();
-        sim::Frame frame(sizeof link + sizeof ip + body.size());
-        std::memcpy(frame.data(), &link, sizeof link);
-        std::memcpy(frame.data() + sizeof link, &ip, sizeof ip);
-        std::memcpy(frame.data() + sizeof link + sizeof ip, body.data(), body.size());
-        net_.left.receive(frame, net_.now, kRxIpChecksumGood | kRxL4ChecksumGood);
+    void deliver(wire::Protocol protocol, std::uint32_t source, const sim::Frame& body) {
+        const sim::Frame frame = fuzz::ipv4_frame(kLeftMac, kRightMac, protocol, source,
+                                                  net_.left.v4().v4_bits(), body);
+        fuzz::in_bounded_time([&] { net_.left.receive(frame, net_.now, fuzz::kVouched); });
         net_.run(1us);
+    }
+
+    /// SACK blocks and timestamps near the truth, padded to a multiple of four.
+    static sim::Frame forged_options(Input& input, const shm::ConnectionInfo& c) {
+        const std::uint8_t how = input.byte();
+        sim::Frame options;
+        if ((how & 4) != 0) {
+            fuzz::add(options, be32(0x0101'080a));
+            fuzz::add(options, be32(c.ts_recent + input.distance()));
+            fuzz::add(options, be32(input.distance()));
+        }
+        if (const unsigned blocks = how & 3; blocks != 0) {
+            fuzz::add(options, be32(0x0101'0502u + blocks * 8));
+            for (unsigned i = 0; i < blocks; ++i) {
+                const std::uint32_t first = c.snd_una + input.distance();
+                fuzz::add(options, be32(first));
+                fuzz::add(options, be32(first + input.distance()));
+            }
+        }
+        return options;
     }
 
     void forge(Input& input, unsigned which) {
@@ -202,28 +159,20 @@ private:
         const std::uint32_t seq = c.rcv_nxt + input.distance();
         const std::uint32_t ack = (flags & 0x40 ? c.snd_nxt : c.snd_una) + input.distance();
         const std::size_t text = input.byte() * 5u;
-        wire::TcpHeader tcp{};
-        tcp.source_port = c.remote_port;
-        tcp.destination_port = c.local_port;
+        const std::uint8_t window = input.byte();
+        const sim::Frame options = (flags & wire::kUrg) != 0 ? forged_options(input, c)
+                                                             : sim::Frame();
+        wire::TcpHeader tcp = fuzz::tcp_header(c.remote_port, c.local_port, options.size());
         tcp.sequence = seq;
         tcp.acknowledgment = ack;
         tcp.flags = flags;
-        tcp.window = static_cast<std::uint16_t>(input.byte() * 257u);
-        const std::size_t option_bytes = flags & wire::kUrg ? 12 : 0;
-        tcp.data_offset = static_cast<std::uint8_t>((sizeof tcp + option_bytes) / 4 << 4);
-        std::vector<std::byte> body(sizeof tcp);
-        std::memcpy(body.data(), &tcp, sizeof tcp);
-        if (option_bytes != 0) {  // a SACK block
-            const be32 head = 0x0101'050au, first = c.snd_una + input.distance(),
-                       end = c.snd_nxt + input.distance();
-            for (const be32& word : {head, first, end}) {
-                const auto bytes = std::as_bytes(std::span(&word, 1));
-                body.insert(body.end(), bytes.begin(), bytes.end());
-            }
-        }
+        tcp.window = static_cast<std::uint16_t>(window * 257u);
+        sim::Frame body;
+        fuzz::add(body, tcp);
+        body.insert(body.end(), options.begin(), options.end());
         body.resize(body.size() + text);
         forged_ = true;
-        deliver(6, c.remote_address.v4_bits(), body);
+        deliver(wire::Protocol::Tcp, c.remote_address.v4_bits(), body);
     }
 
     void icmp(Input& input, unsigned which) {
@@ -235,24 +184,19 @@ private:
         wire::Ipv4Header ip;
         ip.total_length = std::uint16_t{1500};
         ip.ttl = 64;
-        ip.protocol = 6;
+        ip.protocol = static_cast<std::uint8_t>(wire::Protocol::Tcp);
         ip.source = c.local_address.v4_bits();
         ip.destination = c.remote_address.v4_bits();
-        const be16 ports[2] = {c.local_port, c.remote_port};
-        const be32 seq = c.snd_una + input.distance();
-        std::vector<std::byte> body;
-        const auto add = [&body](const auto& part) {
-            const auto bytes = std::as_bytes(std::span(&part, 1));
-            body.insert(body.end(), bytes.begin(), bytes.end());
-        };
-        add(icmp);
-        add(ip);
-        add(ports);
-        add(seq);
+        sim::Frame body;
+        fuzz::add(body, icmp);
+        fuzz::add(body, ip);
+        fuzz::add(body, be16(c.local_port));
+        fuzz::add(body, be16(c.remote_port));
+        fuzz::add(body, be32(c.snd_una + input.distance()));
         const be16 sum = wire::checksum(body);
         std::memcpy(body.data() + offsetof(wire::Icmpv4Header, checksum), &sum, sizeof sum);
         forged_ = true;  // an unreachable may end an open, a small MTU is no fault either
-        deliver(1, 0x0a07'00feu, body);
+        deliver(wire::Protocol::Icmp, 0x0a07'00feu, body);
     }
 
     void option(Input& input, unsigned which) {
@@ -266,7 +210,9 @@ private:
         s.option.option = static_cast<shm::ConnectionOption>(input.byte() % 24);
         s.option.value = input.byte();
         if (s.option.value > 200) s.option.value = 1ull << (s.option.value - 200);
-        (void)net_.left.submit(s, net_.now);  // a violation is the daemon's to answer
+        fuzz::in_bounded_time([&] {
+            (void)net_.left.submit(s, net_.now);  // a violation is the daemon's to answer
+        });
     }
 
     void program(unsigned how) {

@@ -11,85 +11,40 @@
 //
 // Holds: nothing aborts, every frame ends in one counter, every slot comes back at the end.
 #include "stack/wire/arp.hpp"
-#include "stack/wire/ethernet.hpp"
-#include "stack/wire/ipv4.hpp"
-#include "stack/wire/tcp.hpp"
-#include "test/sim/application.hpp"
+#include "test/fuzz/hosts.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <cstring>
 #include <span>
 
 using namespace chiru;
+using fuzz::Input;
 
 namespace {
 
 constexpr MacAddress kPeerMac{{2, 0, 0, 0, 0, 9}};
 constexpr MacAddress kHostMac{{2, 0, 0, 0, 0, 1}};
 constexpr IpAddress kPeer = IpAddress::v4(0x0a07'0009);
-constexpr int kVouched = kRxIpChecksumGood | kRxL4ChecksumGood;
-
-void must(bool holds) {
-    if (!holds) std::abort();
-}
-
-/// Reads numbers off the input; zeroes when it is used up.
-class Input {
-public:
-    Input(const std::uint8_t* data, std::size_t size) : rest_(data, size) {}
-    bool empty() const { return rest_.empty(); }
-    std::uint8_t byte() {
-        if (rest_.empty()) return 0;
-        const std::uint8_t value = rest_[0];
-        rest_ = rest_.subspan(1);
-        return value;
-    }
-    std::uint16_t word() {
-        const auto high = static_cast<std::uint16_t>(byte() << 8);
-        return static_cast<std::uint16_t>(high | byte());
-    }
-    std::uint32_t delta() {
-        return static_cast<std::uint32_t>(std::int32_t{static_cast<std::int16_t>(word())});
-    }
-    std::span<const std::uint8_t> bytes(std::size_t count) {
-        const auto taken = rest_.first(std::min(count, rest_.size()));
-        rest_ = rest_.subspan(taken.size());
-        return taken;
-    }
-
-private:
-    std::span<const std::uint8_t> rest_;
-};
-
-sim::HostOptions options() {
-    sim::HostOptions options;
-    options.rx_slots = 512;
-    options.tx_arena_bytes = 2u << 20;
-    options.connections = 16;
-    return options;
-}
-
 class Peer {
 public:
-    Peer() : host_(options()), program_(host_, 1) {
+    Peer() : host_(fuzz::small_host(1)), program_(host_, 1) {
         sim::SocketPlan plan;
         plan.send_bytes = 20'000;
+        plan.fast_open = true;
         program_.listen(80, plan);
         run(2'000'000);
-        frame(as_frame(wire::EtherType::Arp,
-                       wire::arp_packet(wire::ArpOperation::Request, kPeerMac, kPeer, {},
-                                        host_.v4()), {}), 0);
+        sim::Frame arp = fuzz::ethernet_frame(kHostMac, kPeerMac, wire::EtherType::Arp);
+        fuzz::add(arp, wire::arp_packet(wire::ArpOperation::Request, kPeerMac, kPeer, {},
+                                        host_.v4()));
+        frame(arp, 0);
     }
 
     void operate(Input& input) {
         const std::uint8_t op = input.byte();
         switch (op & 3) {
         case 0: {
-            const auto bytes = std::as_bytes(input.bytes(std::min<std::size_t>(input.word(),
-                                                                               1514)));
-            frame(sim::Frame(bytes.begin(), bytes.end()), (op & 4) != 0 ? kVouched : 0);
+            const auto bytes = input.bytes(std::min<std::size_t>(input.word(), 1514));
+            frame(sim::Frame(bytes.begin(), bytes.end()), (op & 4) != 0 ? fuzz::kVouched : 0);
             break;
         }
         case 1: segment(input, (op >> 2) & 3u); break;
@@ -106,12 +61,13 @@ public:
         detached_ = true;
         run(150'000'000);
         host_.flush_device();
-        must(host_.slots_out() == 0);
+        fuzz::must(host_.slots_out() == 0, "slots are held though nothing waits");
         std::uint64_t in = 0;
         for (std::size_t i = 0; i < shm::kCounters.size(); ++i)
             if (shm::kCounters[i].name.starts_with("in."))
                 in += host_.count(static_cast<shm::Counter>(i));
-        must(in == host_.count(shm::Counter::RxFrames));
+        fuzz::must(in == host_.count(shm::Counter::RxFrames),
+                   "not every frame has its one counter");
     }
 
 private:
@@ -120,47 +76,34 @@ private:
         std::uint32_t theirs = 0;
     };
 
-    template <class Header>
-    static sim::Frame as_frame(wire::EtherType type, const Header& header,
-                               const sim::Frame& rest) {
-        const wire::EthernetHeader link{kHostMac, kPeerMac, static_cast<std::uint16_t>(type)};
-        sim::Frame frame(sizeof link + sizeof header);
-        std::memcpy(frame.data(), &link, sizeof link);
-        std::memcpy(frame.data() + sizeof link, &header, sizeof header);
-        frame.insert(frame.end(), rest.begin(), rest.end());
-        return frame;
-    }
-
     void segment(Input& input, std::size_t which) {
         Side& side = sides_[which];
-        wire::TcpHeader tcp{};
-        tcp.source_port = static_cast<std::uint16_t>(5000 + which);
-        tcp.destination_port = std::uint16_t{80};
-        tcp.flags = input.byte();
-        tcp.sequence = side.ours + input.delta();
-        tcp.acknowledgment = side.theirs + input.delta();
-        tcp.window = input.word();
+        const std::uint8_t flags = input.byte();
+        const std::uint32_t sequence = side.ours + input.delta();
+        const std::uint32_t acknowledgment = side.theirs + input.delta();
+        const std::uint16_t window = input.word();
         const std::size_t option_bytes = 4 * std::size_t{input.byte() & 7u};
         const std::size_t text_bytes = input.word() % 1400u;
-        tcp.data_offset = static_cast<std::uint8_t>((sizeof tcp + option_bytes) / 4 << 4);
-        sim::Frame l4(sizeof tcp + option_bytes + text_bytes);
-        std::memcpy(l4.data(), &tcp, sizeof tcp);
+        wire::TcpHeader tcp =
+            fuzz::tcp_header(static_cast<std::uint16_t>(5000 + which), 80, option_bytes);
+        tcp.flags = flags;
+        tcp.sequence = sequence;
+        tcp.acknowledgment = acknowledgment;
+        tcp.window = window;
+        sim::Frame l4;
+        fuzz::add(l4, tcp);
         const auto options = input.bytes(option_bytes);
-        if (!options.empty()) std::memcpy(l4.data() + sizeof tcp, options.data(), options.size());
-
-        wire::Ipv4Header ip;
-        ip.total_length = static_cast<std::uint16_t>(sizeof ip + l4.size());
-        ip.ttl = 64;
-        ip.protocol = 6;
-        ip.source = kPeer.v4_bits();
-        ip.destination = host_.v4().v4_bits();
+        l4.insert(l4.end(), options.begin(), options.end());
+        l4.resize(sizeof tcp + option_bytes + text_bytes);
         const std::uint32_t marks = (tcp.flags & (wire::kSyn | wire::kFin)) != 0 ? 1u : 0u;
         side.ours = tcp.sequence + static_cast<std::uint32_t>(text_bytes) + marks;
-        frame(as_frame(wire::EtherType::Ipv4, ip, l4), kVouched);
+        frame(fuzz::ipv4_frame(kHostMac, kPeerMac, wire::Protocol::Tcp, kPeer.v4_bits(),
+                               host_.v4().v4_bits(), l4),
+              fuzz::kVouched);
     }
 
-    void frame(const sim::Frame& bytes, int flags) {
-        host_.receive(bytes, now_, static_cast<std::uint16_t>(flags));
+    void frame(const sim::Frame& bytes, std::uint16_t flags) {
+        fuzz::in_bounded_time([&] { host_.receive(bytes, now_, flags); });
         turn();
     }
 

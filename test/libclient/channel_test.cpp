@@ -438,6 +438,98 @@ TEST_CASE("a socket closed while it connects is reset once it is connected", "[c
     CHECK(b.channel->socket_count() == 0);
 }
 
+TEST_CASE("a connect with Fast Open sends once before it is connected", "[client][rfc7413]") {
+    Bench b;
+    const auto open = [&](shm::ConnectionId id, std::uint32_t room) {
+        Socket* socket = b.channel->create(0);
+        REQUIRE(b.channel->set_option(*socket, shm::ConnectionOption::FastOpen, 1));
+        REQUIRE(b.channel->connect(*socket, FakeDaemon::remote()));
+        const shm::Submission asked = b.daemon.take(SubmissionOp::Connect);
+        CHECK(asked.connect.options ==
+              1u << static_cast<unsigned>(shm::ConnectionOption::FastOpen));
+        CHECK(b.channel->send(*socket, bytes_of("x")).error() == EAGAIN);
+        shm::Completion opening = FakeDaemon::connected_to(asked.user, id);
+        opening.op = CompletionOp::Opening;
+        opening.endpoints.syn_room = room;
+        b.daemon.complete(opening);
+        b.channel->process();
+        return socket;
+    };
+    const auto complete = [&](CompletionOp op, shm::ConnectionId id, std::uint64_t user) {
+        shm::Completion completion = FakeDaemon::connected_to(user, id);
+        completion.op = op;
+        b.daemon.complete(completion);
+        b.channel->process();
+    };
+
+    SECTION("as much as the SYN takes along") {
+        Socket* socket = open(kFirst, 3);
+        CHECK(b.edges(*socket) == kWritable);
+        CHECK((socket->readiness() & kWritable) != 0);
+        CHECK(b.channel->send(*socket, bytes_of("hello")) == 3u);
+        const shm::Submission sent = b.daemon.take(SubmissionOp::Send);
+        CHECK(sent.connection == kFirst);
+        CHECK((socket->readiness() & kWritable) == 0);
+        CHECK(b.channel->send(*socket, bytes_of("lo")).error() == EAGAIN);
+        complete(CompletionOp::Connected, kFirst, 0);
+        CHECK(b.edges(*socket) == kWritable);
+        CHECK(b.channel->send(*socket, bytes_of("lo")) == 2u);
+    }
+    SECTION("nothing, and the SYN goes") {
+        Socket* socket = open(kFirst, 3);
+        CHECK(b.channel->send(*socket, {}) == 0u);
+        const shm::Submission sent = b.daemon.take(SubmissionOp::Send);
+        CHECK(sent.slices[0].length == 0);
+        CHECK(b.channel->send(*socket, bytes_of("x")).error() == EAGAIN);
+    }
+    SECTION("without a cookie it waits as every other") {
+        Socket* socket = open(kFirst, 0);
+        CHECK(b.edges(*socket) == 0);
+        CHECK(b.channel->send(*socket, bytes_of("x")).error() == EAGAIN);
+        complete(CompletionOp::Connected, kFirst, 0);
+        CHECK(b.edges(*socket) == kWritable);
+    }
+    SECTION("the handshake may fail") {
+        Socket* socket = open(kFirst, 3);
+        CHECK(b.channel->send(*socket, bytes_of("abc")) == 3u);
+        b.daemon.complete(FakeDaemon::about(CompletionOp::Closed, kFirst, ECONNREFUSED));
+        b.channel->process();
+        CHECK(b.channel->take_error(*socket) == ECONNREFUSED);
+        CHECK(socket->unsent_bytes() == 0);
+    }
+    SECTION("it is closed before the SYN went") {
+        Socket* socket = open(kFirst, 3);
+        CHECK(b.edges(*socket) == kWritable);
+        b.channel->close(*socket);
+        CHECK(b.daemon.take(SubmissionOp::Abort).connection == kFirst);
+        complete(CompletionOp::Connected, kFirst, 0);  // they crossed
+        CHECK_FALSE(b.channel->lost());
+        b.daemon.complete(FakeDaemon::about(CompletionOp::Closed, kFirst));
+        b.channel->process();
+        CHECK(b.channel->socket_count() == 0);
+    }
+    SECTION("it is closed before it is answered") {
+        Socket* socket = b.channel->create(0);
+        REQUIRE(b.channel->set_option(*socket, shm::ConnectionOption::FastOpen, 1));
+        REQUIRE(b.channel->connect(*socket, FakeDaemon::remote()));
+        const std::uint64_t user = b.daemon.take(SubmissionOp::Connect).user;
+        b.channel->close(*socket);
+        complete(CompletionOp::Opening, kFirst, user);
+        CHECK(b.daemon.take(SubmissionOp::Abort).connection == kFirst);
+        complete(CompletionOp::Connected, kFirst, user);
+        CHECK_FALSE(b.channel->lost());
+        b.daemon.complete(FakeDaemon::about(CompletionOp::Closed, kFirst));
+        b.channel->process();
+        CHECK(b.channel->socket_count() == 0);
+    }
+    SECTION("a connection cannot be connected twice") {
+        open(kFirst, 0);
+        complete(CompletionOp::Connected, kFirst, 0);
+        complete(CompletionOp::Connected, kFirst, 0);
+        CHECK(b.channel->lost());
+    }
+}
+
 TEST_CASE("a sleeper is woken by the doorbell, and its shards before it sleeps", "[client]") {
     Bench b;
     Socket& socket = b.daemon.connected(*b.channel, kFirst);

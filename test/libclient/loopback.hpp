@@ -46,7 +46,7 @@ public:
         shm::BindReply bound;
         bound.listener = shm::ListenerId{id};
         bound.endpoint = {address(), port};
-        stack->listen(bound.listener, bound.endpoint, 0, {.backlog = 128});
+        stack->listen(bound.listener, bound.endpoint, 0, {.backlog = 128, .fast_open = 16});
         stack->share_listener(bound.listener, kSession);
         return bound;
     }

@@ -5,7 +5,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -136,6 +138,40 @@ TEST_CASE("close delivers what was sent; the peer reads it to the end", "[client
     }
     CHECK(got == text);
     CHECK((far->readiness() & kPeerClosed) != 0);
+}
+
+TEST_CASE("text travels with the SYN once there is a cookie", "[client][stack][rfc7413]") {
+    World w;
+    const auto open = [&] {
+        Socket* socket = w.channel->create(0);
+        REQUIRE(w.channel->set_option(*socket, shm::ConnectionOption::FastOpen, 1));
+        REQUIRE(w.channel->connect(*socket, {Loopback::address(), 7}));
+        w.turn();
+        return socket;
+    };
+    Socket* first = open();
+    CHECK(first->syn_room == 0);
+    w.settle();
+    REQUIRE(first->state == SocketState::Connected);
+    REQUIRE(w.channel->accept(*w.listener));
+
+    Socket* second = open();
+    REQUIRE(second->syn_room > 0);
+    w.settle();
+    CHECK(second->state == SocketState::Connecting);
+    CHECK(w.channel->send(*second, bytes_of("hello")) == 5u);
+    w.turn();  // the SYN goes, and comes
+    w.turn();
+    const Result<Socket*, int> far = w.channel->accept(*w.listener);
+    REQUIRE(far);
+    std::array<std::byte, 16> text{};
+    CHECK(w.channel->receive(**far, text) == 5u);
+    CHECK(std::memcmp(text.data(), "hello", 5) == 0);
+    CHECK(w.channel->send(**far, bytes_of("world")) == 5u);
+    w.settle();
+    CHECK(second->state == SocketState::Connected);
+    CHECK(w.channel->receive(*second, text) == 5u);
+    CHECK(second->unsent_bytes() == 0);
 }
 
 TEST_CASE("half close works both ways", "[client][stack]") {

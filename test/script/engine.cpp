@@ -38,6 +38,13 @@ const std::string& word(const std::vector<std::string>& words, std::size_t i) {
     return words[i];
 }
 
+/// What of Fast Open was wished for before there was a socket; 0: nothing.
+std::uint64_t fast_open_of(const std::vector<shm::OptionBody>& wishes) {
+    for (const shm::OptionBody& wish : wishes)
+        if (wish.option == shm::ConnectionOption::FastOpen) return wish.value;
+    return 0;
+}
+
 std::string told(const std::string& expected, const std::string& got) {
     return expected == got ? "" : "got " + got;
 }
@@ -164,7 +171,9 @@ void EngineTarget::submit(Socket& socket, SubmissionOp op) {
 }
 
 void EngineTarget::start_listening() {
-    host_->stack().listen(kListener, Endpoint{IpAddress(), kPort}, 0, {.backlog = 16});
+    const auto fast_open = static_cast<std::uint32_t>(fast_open_of(listener_wishes_));
+    host_->stack().listen(kListener, Endpoint{IpAddress(), kPort}, 0,
+                          {.backlog = 16, .fast_open = fast_open});
     host_->stack().share_listener(kListener, sim::Host::kSession);
     shm::Submission s;
     s.op = SubmissionOp::AcceptCredit;
@@ -174,7 +183,8 @@ void EngineTarget::start_listening() {
 
 void EngineTarget::connect(std::uint16_t peer_port) {
     Socket made;
-    made.wishes = std::move(listener_wishes_);
+    made.wishes = listener_wishes_;
+    const bool fast_open = fast_open_of(made.wishes) != 0;
     sockets_.push_back(std::move(made));
     current_ = sockets_.size() - 1;
     shm::Submission s;
@@ -182,6 +192,8 @@ void EngineTarget::connect(std::uint16_t peer_port) {
     s.user = kUser;
     s.connect = {};
     s.connect.remote = {ends_.peer, peer_port};
+    if (fast_open)
+        s.connect.options = 1u << static_cast<unsigned>(shm::ConnectionOption::FastOpen);
     submit(s);
 }
 
@@ -258,7 +270,8 @@ std::string EngineTarget::consume(Socket& s, std::size_t bytes) {
 
 void EngineTarget::set_option(const std::string& name, std::uint64_t value) {
     const shm::OptionBody body{connection_option(name), 0, value};
-    if (current_ >= sockets_.size() || !sockets_[current_].accepted) {
+    const bool next = body.option == shm::ConnectionOption::FastOpen;  // too late for this one
+    if (next || current_ >= sockets_.size() || !sockets_[current_].accepted) {
         listener_wishes_.push_back(body);
         return;
     }

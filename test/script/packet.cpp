@@ -62,6 +62,27 @@ std::uint32_t echo_of(const Option& option, const Flow& flow) {
     return flow.last_timestamp + static_cast<std::uint32_t>(std::stol(word.substr(4)));
 }
 
+/// Where a segment's text begins in the stream: the SYN takes the number in front of it.
+std::uint32_t text_offset(std::uint32_t first, std::uint8_t flags) {
+    return (flags & wire::kSyn) != 0 ? first : first - 1;
+}
+
+Frame bytes_of(const std::string& digits) {
+    Frame bytes;
+    for (std::size_t i = 0; i + 1 < digits.size(); i += 2)
+        bytes.push_back(static_cast<std::byte>(std::stoul(digits.substr(i, 2), nullptr, 16)));
+    return bytes;
+}
+
+std::string digits_of(std::span<const std::byte> bytes) {
+    std::string digits;
+    for (const std::byte b : bytes) {
+        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) >> 4];
+        digits += "0123456789abcdef"[std::to_integer<unsigned>(b) & 15];
+    }
+    return digits;
+}
+
 /// Each option is padded in front, so that the list is whole words.
 void write_option(Frame& bytes, const Option& option, const Flow& flow) {
     if (option.name == "mss") {
@@ -80,6 +101,14 @@ void write_option(Frame& bytes, const Option& option, const Flow& flow) {
             put32(bytes, flow.stack_isn.value_or(0) + block_of(word).first);
             put32(bytes, flow.stack_isn.value_or(0) + block_of(word).second);
         }
+    } else if (option.name == "fo") {
+        Frame cookie;
+        for (const std::string& word : option.words)
+            cookie = cookie + bytes_of(word == "last" ? flow.last_cookie : word);
+        const auto length = static_cast<std::uint32_t>(2 + cookie.size());
+        while ((bytes.size() + length) % 4 != 0) put(bytes, {1});
+        put(bytes, {34, length});
+        bytes = bytes + cookie;
     } else if (option.name == "raw") {
         for (std::size_t i = 0; i < option.words.size(); ++i) put(bytes, {number(option, i, 16)});
     } else {
@@ -104,7 +133,7 @@ Frame tcp_bytes(const Segment& s, const Ends& ends, const Flow& flow) {
     Frame bytes = test::as_bytes(header) + options;
     const std::byte change{s.altered ? std::uint8_t{0xff} : std::uint8_t{0}};
     for (std::uint32_t i = 0; i < s.length; ++i)
-        bytes.push_back(text_byte(s.first + i - 1) ^ change);
+        bytes.push_back(text_byte(text_offset(s.first, s.flags) + i) ^ change);
     const IpAddress& source = s.from_stack_address ? ends.stack : ends.peer;
     auto sum = wire::pseudo_header(source, ends.stack, kTcp, bytes.size());
     sum.add(bytes);
@@ -169,6 +198,10 @@ void read_option(Heard& heard, wire::TcpOption kind, std::span<const std::byte> 
         for (std::size_t i = 0; i + 4 <= body.size(); i += 4)
             blocks.words.push_back(std::to_string(word(i)));
         heard.options.push_back(std::move(blocks));
+    } else if (kind == wire::TcpOption::FastOpen) {
+        Option cookie{"fo", {}};
+        if (!body.empty()) cookie.words.push_back(digits_of(body));
+        heard.options.push_back(std::move(cookie));
     } else {
         heard.options.push_back({"kind" + std::to_string(static_cast<int>(kind)), {}});
     }
@@ -383,7 +416,7 @@ std::string difference(const Segment& expected, const Heard& heard, const Ends& 
     if (expected.ecn && heard.ecn != *expected.ecn) differs("ecn");
     if (!heard.checksums_right) differs("checksum");
     for (std::size_t i = 0; i < heard.text.size(); ++i) {
-        if (heard.text[i] == text_byte(expected.first + i - 1)) continue;
+        if (heard.text[i] == text_byte(text_offset(expected.first, expected.flags) + i)) continue;
         differs("text at " + std::to_string(i));
         break;
     }

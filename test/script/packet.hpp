@@ -36,6 +36,7 @@ struct Flow {
     std::optional<std::uint32_t> stack_isn;
     std::uint32_t peer_isn = 0xffff'ff00;
     std::uint32_t last_timestamp = 0;  ///< the newest that the stack sent
+    std::string last_cookie;           ///< the same, of TCP Fast Open; in hex digits
 };
 
 /// A segment that the stack sent, not yet compared with anything.

@@ -86,6 +86,9 @@ std::string Player::expect(const Step& step) {
     if (when.given && at < mark_ + when.least - slack(when.least, t.early))
         return "came after " + milliseconds(at - mark_);
     if (segment.timestamp) f.last_timestamp = *segment.timestamp;
+    for (const Option& option : segment.options)
+        if (option.name == "fo" && !option.words.empty())
+            for (Flow& each : flows_) each.last_cookie = option.words[0];
     mark_ = when.given ? at : std::max(mark_, at);
     return {};
 }
@@ -102,6 +105,7 @@ Flow& Player::flow(unsigned peer) {
         Flow made;
         made.peer_port = static_cast<std::uint16_t>(target_.peer_port() + flows_.size());
         made.stack_port = target_.listen_port();
+        if (!flows_.empty()) made.last_cookie = flows_[0].last_cookie;
         flows_.push_back(made);
     }
     return flows_[peer];

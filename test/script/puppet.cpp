@@ -172,6 +172,8 @@ int Program::set_on(int fd, const std::string& name, int value) {
     if (name == "keep_count") return tcp(TCP_KEEPCNT);
     if (name == "user_timeout") return tcp(TCP_USER_TIMEOUT);
     if (name == "max_segment") return tcp(TCP_MAXSEG);
+    if (name == "fast_open") return tcp(TCP_FASTOPEN);
+    if (name == "fast_open_connect") return tcp(TCP_FASTOPEN_CONNECT);
     if (name == "keepalive")
         return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value);
     if (name == "receive_buffer")
@@ -190,7 +192,7 @@ void Program::apply_wishes(int fd) {
 
 std::string Program::set_option(const Words& words) {
     const int value = std::stoi(words.at(2));
-    if (sockets_.empty()) {
+    if (sockets_.empty() || words[1].starts_with("fast_open")) {
         wishes_.emplace_back(words[1], value);
         if (listener_ >= 0) set_on(listener_, words[1], value);
         return {};

@@ -52,6 +52,9 @@ constexpr auto kEcnPolicies = std::to_array<std::pair<std::string_view, EcnPolic
 constexpr auto kSwitch =
     std::to_array<std::pair<std::string_view, bool>>({{"off", false}, {"on", true}});
 
+constexpr auto kFastOpen = std::to_array<std::pair<std::string_view, FastOpenPolicy>>(
+    {{"off", FastOpenPolicy::Off}, {"both", FastOpenPolicy::Both}});
+
 constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::ConnectionOption>>({
     {"nodelay", shm::ConnectionOption::NoDelay},
     {"cork", shm::ConnectionOption::Cork},
@@ -68,6 +71,8 @@ constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::Connect
     {"max_segment", shm::ConnectionOption::MaxSegment},
     {"tos", shm::ConnectionOption::TypeOfService},
     {"ttl", shm::ConnectionOption::TimeToLive},
+    {"fast_open", shm::ConnectionOption::FastOpen},
+    {"fast_open_connect", shm::ConnectionOption::FastOpen},
 });
 
 /// The value of that name, into `to`.
@@ -107,7 +112,8 @@ void apply(const Setting& setting, TcpConfig& config) {
     const bool known = (name == "congestion" && choose(kControllers, value, config.congestion)) ||
                        (name == "ecn" && choose(kEcnPolicies, value, config.ecn)) ||
                        (name == "pacing" && choose(kPacingPolicies, value, config.pacing)) ||
-                       (name == "syn_cookies" && choose(kSwitch, value, config.syn_cookies));
+                       (name == "syn_cookies" && choose(kSwitch, value, config.syn_cookies)) ||
+                       (name == "fast_open" && choose(kFastOpen, value, config.fast_open));
     if (!known) throw std::runtime_error("'" + name + " " + value + "' cannot be set");
 }
 

@@ -96,6 +96,7 @@ void describe_control(std::ostream& out) {
     SIZE(BindRequest);
     SIZE(BindReply);
     SIZE(ListenRequest);
+    FIELD(ListenRequest, fast_open);
     SIZE(AdoptRequest);
 }
 
@@ -137,6 +138,7 @@ void describe_tables(std::ostream& out) {
     FIELD(ConnectionInfo, rx_segments);
     FIELD(ConnectionInfo, opened_us);
     FIELD(ConnectionInfo, congestion);
+    FIELD(ConnectionInfo, fast_open);
     SIZE(ListenerInfo);
     FIELD(ListenerInfo, backlog);
     FIELD(ListenerInfo, accepted);

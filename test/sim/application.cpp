@@ -35,7 +35,7 @@ void Application::listen(std::uint16_t port, const SocketPlan& plan, std::uint32
     accept_plan_.second = true;
     for (std::uint32_t shard = 0; shard < host_.shards(); ++shard) {
         host_.stack(shard).listen(kListener, Endpoint{IpAddress(), port}, 0,
-                                   {.backlog = backlog});
+                                   {.backlog = backlog, .fast_open = plan.fast_open ? 64u : 0u});
         host_.stack(shard).share_listener(kListener, Host::kSession);
         Submission s;
         s.op = SubmissionOp::AcceptCredit;
@@ -55,12 +55,17 @@ void Application::connect(const Endpoint& remote, const SocketPlan& plan, Instan
     if (remote.address.is_v4()) s.connect.local.address = IpAddress::v4(0);
     if (plan.no_delay)
         s.connect.options = 1u << static_cast<unsigned>(shm::ConnectionOption::NoDelay);
+    if (plan.fast_open)
+        s.connect.options |= 1u << static_cast<unsigned>(shm::ConnectionOption::FastOpen);
     opening_[s.user] = plan;
     submit(s, shard, now);
 }
 
-void Application::opened(const shm::Completion& completion, std::uint32_t shard, bool accepted) {
+void Application::opened(const shm::Completion& completion, std::uint32_t shard) {
+    const bool accepted = completion.op == CompletionOp::Accepted;
     Socket socket;
+    socket.connected = completion.op != CompletionOp::Opening;
+    socket.syn_waits = !socket.connected && completion.endpoints.syn_room > 0;
     socket.id = completion.connection;
     socket.shard = shard;
     if (accepted) {
@@ -126,8 +131,10 @@ void Application::ended(Socket& socket, std::uint16_t error, Instant now) {
     } else {
         ++failed_;
         last_error_ = error;
-        const bool early = socket.received == 0 && socket.returned == 0;
-        if (!socket.plan.may_fail && !(socket.plan.may_fail_early && early))
+        // What a SYN brought may have been read before the handshake came to nothing.
+        const std::uint64_t unproven = socket.plan.fast_open ? 1460 : 0;
+        const bool early = socket.received <= unproven && socket.returned == 0;
+        if (socket.connected && !socket.plan.may_fail && !(socket.plan.may_fail_early && early))
             complain("stream " + std::to_string(socket.out_key / 2) + " failed with error " +
                      std::to_string(error));
     }
@@ -137,11 +144,13 @@ void Application::ended(Socket& socket, std::uint16_t error, Instant now) {
 }
 
 void Application::take(const shm::Completion& completion, std::uint32_t shard, Instant now) {
-    if (completion.op == CompletionOp::Accepted || completion.op == CompletionOp::Connected) {
-        opened(completion, shard, completion.op == CompletionOp::Accepted);
-        return;
-    }
     const auto found = sockets_.find({shard, completion.connection.index});
+    const bool opens = completion.op == CompletionOp::Accepted ||
+                       completion.op == CompletionOp::Connected ||
+                       completion.op == CompletionOp::Opening;
+    const bool named = found != sockets_.end() && !found->second.connected;
+    if (opens && !(named && completion.op == CompletionOp::Connected))
+        return opened(completion, shard);
     if (found == sockets_.end() || !(found->second.id == completion.connection)) {
         failed_to_open(completion);
         return;
@@ -149,6 +158,7 @@ void Application::take(const shm::Completion& completion, std::uint32_t shard, I
     Socket& socket = found->second;
     returned(socket, completion.sent_bytes);
     switch (completion.op) {
+        case CompletionOp::Connected: socket.connected = true; break;
         case CompletionOp::Received: received(socket, completion); break;
         case CompletionOp::PeerClosed:
             if (socket.peer_closed) complain("the end came twice");
@@ -207,8 +217,27 @@ void Application::tell(Socket& socket, SubmissionOp op, Instant now) {
     submit(s, socket.shard, now);
 }
 
+/// Before the handshake is complete: what travels with the SYN, if it waits for that.
+void Application::begin(Socket& socket, Instant now) {
+    if (!socket.syn_waits) return;
+    if (socket.plan.send_bytes > 0) {
+        send_some(socket, now);
+        socket.syn_waits = socket.sent == 0;
+        return;
+    }
+    Submission s;
+    s.op = SubmissionOp::Send;
+    s.connection = socket.id;
+    s.count = 1;
+    s.slices = {};
+    s.slices[0] = {socket.ring_base, 0, shm::kTxArena, 0};
+    socket.syn_waits = false;
+    submit(s, socket.shard, now);
+}
+
 void Application::work(Socket& socket, Instant now) {
     if (socket.closed) return;
+    if (!socket.connected) return begin(socket, now);
     for (int i = 0; i < 4; ++i) send_some(socket, now);
     read_some(socket, now);
     if (socket.sent + socket.received >= socket.plan.reset_at) {

@@ -37,6 +37,7 @@ struct SocketPlan {
     bool may_fail_early = false;
     std::uint16_t local_port = 0;    ///< of connect(); 0: the stack's choice
     std::uint16_t stream = 0;        ///< names the streams; 0: the client's port number does
+    bool fast_open = false;          ///< text in the SYN, where there is a cookie
     bool second = false;             ///< sends the second of the two streams; the client the first
 };
 
@@ -79,6 +80,8 @@ private:
         std::uint64_t returned = 0;   ///< of these, given back
         std::uint64_t received = 0;
         std::uint64_t ring_base = 0;  ///< its part of the TX arena
+        bool connected = false;
+        bool syn_waits = false;  ///< for the first send
         bool shut = false;
         bool peer_closed = false;
         bool closed = false;  ///< Close is submitted
@@ -90,7 +93,8 @@ private:
     using Name = std::pair<std::uint32_t, std::uint32_t>;  ///< shard, block index
 
     void take(const shm::Completion& completion, std::uint32_t shard, Instant now);
-    void opened(const shm::Completion& completion, std::uint32_t shard, bool accepted);
+    void opened(const shm::Completion& completion, std::uint32_t shard);
+    void begin(Socket& socket, Instant now);
     void received(Socket& socket, const shm::Completion& completion);
     void returned(Socket& socket, std::uint32_t bytes);
     void ended(Socket& socket, std::uint16_t error, Instant now);

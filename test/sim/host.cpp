@@ -171,7 +171,7 @@ void Host::take_in(const Frame& frame, std::uint32_t shard, std::uint16_t flags)
     free_.pop_back();
     taken_.insert(slot);
     const std::uint64_t at = std::uint64_t{slot} * kSlotBytes + kHeadroom;
-    std::memcpy(rx_arena_.data() + at, frame.data(), frame.size());
+    std::copy(frame.begin(), frame.end(), rx_arena_.data() + at);
     RxFrame rx;
     rx.data = rx_arena_.data() + at;
     rx.slice = {at, static_cast<std::uint32_t>(frame.size()), shm::kRxArena, 0};

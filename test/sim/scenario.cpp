@@ -203,6 +203,19 @@ bool is_bad(const LinkOptions& link) {
     return link.lose_ppm > 50'000 || link.burst_begins_ppm != 0;
 }
 
+// Not where SYNs are doubled or much too late: RFC 7413 §6.1 says that their text may then be
+// delivered twice, to a second connection.
+void draw_fast_open(Draw& draw, Scenario& s) {
+    const auto repeats = [](const LinkOptions& link) {
+        return link.duplicate_ppm != 0 || link.late_ppm != 0;
+    };
+    if (!draw.one_in(3) || repeats(s.there) || repeats(s.back) || s.both_open) return;
+    s.client.fast_open = s.server.fast_open = true;
+    s.connections = std::max<std::size_t>(s.connections, 4);  // the first only learns the cookie
+    s.spread = draw.micros(1'000, 400'000);
+    s.words += " fast-open";
+}
+
 Scenario draw_scenario(std::uint64_t seed) {
     Draw draw(seed);
     Scenario s;
@@ -221,6 +234,7 @@ Scenario draw_scenario(std::uint64_t seed) {
     // So many losses, or so long a pause, may outlast the patience of either end of a handshake.
     const bool bad = s.cut_after != 0us || is_bad(s.there) || is_bad(s.back);
     s.client.may_fail_early = s.server.may_fail_early = bad;
+    draw_fast_open(draw, s);
     return s;
 }
 

@@ -28,6 +28,7 @@ KERNEL_SETTINGS = {
     "net.ipv4.tcp_no_metrics_save": 1,
     "net.ipv4.tcp_autocorking": 0,
     "net.ipv4.tcp_invalid_ratelimit": 0,
+    "net.ipv4.tcp_fastopen": 3,
 }
 
 

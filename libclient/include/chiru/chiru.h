@@ -328,7 +328,13 @@ enum chiru_option {
                                   after so many seconds */
     CHIRU_UNSENT_LOW_WATER = 17, /* bytes not sent yet, at which send says -EAGAIN; writable again
                                     below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
-    CHIRU_MAX_PACING_RATE = 18 /* bytes a second to send at most, evenly; 0: no bound */
+    CHIRU_FAST_OPEN = 18,      /* data in the SYN (RFC 7413), which the peer may receive twice.
+                                  Before connecting, 1: CHIRU_WRITABLE comes at once where the
+                                  destination's cookie is known, and the first chiru_send() travels
+                                  with the SYN; elsewhere it comes with the connection. Before
+                                  listening: how many connections at once may be accepted and
+                                  used before their handshake is complete; 0: none */
+    CHIRU_MAX_PACING_RATE = 19 /* bytes a second to send at most, evenly; 0: no bound */
 };
 
 #define CHIRU_CUBIC 0

@@ -110,7 +110,8 @@ interfaces:
     congestion: dctcp
     ecn: on
 sessions: { tx_arena: 16M, isolation: private }
-tcp: { min_rto: 10ms, congestion: reno, ecn: off, ephemeral_ports: [40000, 50000] }
+tcp: { min_rto: 10ms, congestion: reno, ecn: off, fast_open: client,
+       ephemeral_ports: [40000, 50000] }
 log: { level: debug }
 )");
     const auto loaded = load_config(file, kMachine);
@@ -139,6 +140,7 @@ log: { level: debug }
     CHECK(config.tcp.min_rto == std::chrono::milliseconds(10));
     CHECK(config.tcp.congestion == shm::CongestionAlgorithm::Reno);
     CHECK(config.tcp.ecn == EcnPolicy::Off);
+    CHECK(config.tcp.fast_open == FastOpenPolicy::Client);
     CHECK(storage.congestion == shm::CongestionAlgorithm::Dctcp);
     CHECK(storage.ecn == EcnPolicy::On);
     CHECK(config.tcp.first_port == 40'000);
@@ -163,6 +165,7 @@ interfaces: [ { name: lan, port: nic0, addresses: [10.7.0.2/24] } ]
     CHECK_FALSE(loaded->interfaces[0].congestion);
     CHECK_FALSE(loaded->interfaces[0].ecn);
     CHECK(loaded->tcp.ecn == EcnPolicy::Passive);
+    CHECK(loaded->tcp.fast_open == FastOpenPolicy::Both);
     CHECK(loaded->tcp.min_rto == std::chrono::milliseconds(5));
     fs::remove(file);
 }

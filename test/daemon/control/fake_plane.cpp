@@ -88,6 +88,11 @@ void FakePlane::reset() {
     hold_back = false;
 }
 
+void FakePlane::forget_commands() {
+    const std::lock_guard lock(mutex);
+    commands.clear();
+}
+
 void FakePlane::report_locked(const daemon::Report& report) {
     reports.push_back(report);
     eventfd_write(wake, 1);

@@ -25,6 +25,7 @@ struct FakePlane {
     int wake = -1;
 
     void reset();
+    void forget_commands();
     /// As a shard would.
     void report(const daemon::Report& what);
     void report_locked(const daemon::Report& what);

@@ -2,102 +2,27 @@
 //
 // The control thread with real sockets and memory, and a data plane that only notes its orders.
 #include "daemon/control/process.hpp"
-#include "daemon/control/server.hpp"
 #include "shm/control.hpp"
-#include "test/daemon/control/fake_plane.hpp"
+#include "test/daemon/control/running_server.hpp"
 
 #include <catch2/catch.hpp>
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
-#include <cstdlib>
 #include <functional>
 #include <memory>
-#include <optional>
-#include <thread>
 #include <vector>
 
 using namespace chiru;
 using namespace chiru::daemon;
 using shm::MessageType;
 using test::fake;
+using Running = test::RunningServer;
 
 namespace {
-
-/// A server in a thread, from the first to the last line of a test.
-class Running {
-public:
-    explicit Running(std::uint32_t max_sessions = 4) {
-        std::signal(SIGPIPE, SIG_IGN);
-        char name[] = "/tmp/chiru-server-test-XXXXXX";
-        folder_ = mkdtemp(name);
-        config_.sessions.tx_arena_bytes = 1u << 20;
-        config_.sessions.max_sessions = max_sessions;
-        config_.sessions.max_channels = 2;
-        config_.control.socket = folder_ + "/control.sock";
-        socket_.emplace(std::move(*ControlSocket::open(config_.control.socket, {})));
-        page_.emplace(std::move(*DirectoryPage::make(config_, "test")));
-        publish_address();
-        page_->open(test::kShards, test::kRxSlots * test::kRxSlotBytes, test::kRxSlotBytes);
-        // The server takes its signals from a descriptor: here, one end of a pipe.
-        REQUIRE(pipe2(signals_, O_NONBLOCK | O_CLOEXEC) == 0);
-        server_.emplace(config_, plane_, *page_, *socket_, signals_[0]);
-        thread_ = std::thread([this] { served_ = server_->run().has_value(); });
-    }
-    ~Running() {
-        signalfd_siginfo stop{};
-        stop.ssi_signo = SIGTERM;
-        CHECK(write(signals_[1], &stop, sizeof stop) == sizeof stop);
-        thread_.join();
-        CHECK(served_);
-        server_.reset();
-        socket_.reset();
-        CHECK(rmdir(folder_.c_str()) == 0);
-        close(signals_[0]);
-        close(signals_[1]);
-    }
-
-    const std::string& path() const { return config_.control.socket; }
-    shm::Directory& directory() { return page_->directory(); }
-    std::size_t sessions() {
-        std::size_t count = 0;
-        for (const auto& record : directory().sessions)
-            if (record.read().id != 0) ++count;
-        return count;
-    }
-    std::size_t channels() {
-        std::size_t count = 0;
-        for (const auto& record : directory().channels)
-            if (record.read().session != 0) ++count;
-        return count;
-    }
-
-private:
-    void publish_address() {
-        shm::InterfaceInfo info;
-        info.in_use = 1;
-        info.address_count = 1;
-        info.addresses[0].prefix = *IpPrefix::parse("10.7.0.2/24");
-        info.addresses[0].state = shm::AddressState::Preferred;
-        page_->directory().interfaces[0].publish(info);
-    }
-
-    std::string folder_;
-    Config config_;
-    DataPlane plane_;
-    std::optional<ControlSocket> socket_;
-    std::optional<DirectoryPage> page_;
-    int signals_[2] = {-1, -1};
-    std::optional<Server> server_;
-    std::thread thread_;
-    bool served_ = false;
-};
 
 class Client {
 public:

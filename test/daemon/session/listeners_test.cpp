@@ -42,7 +42,7 @@ struct Fixture {
                                            .backlog = backlog,
                                            .defer_s = 0,
                                            .max_segment = 0,
-                                           .reserved = 0});
+                                           .fast_open = 0});
     }
 };
 

@@ -67,7 +67,7 @@ RxFrame Host::place(const Bytes& frame, std::uint16_t flags) {
     taken_.insert(slot);
     const std::uint64_t offset = slot + 128;
     ASAN_UNPOISON_MEMORY_REGION(arena_.get() + offset, frame.size());
-    std::memcpy(arena_.get() + offset, frame.data(), frame.size());
+    std::copy(frame.begin(), frame.end(), arena_.get() + offset);
     return {.data = arena_.get() + offset,
             .slice = {.offset = offset, .length = static_cast<std::uint32_t>(frame.size())},
             .port = 0,

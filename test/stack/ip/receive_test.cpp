@@ -380,6 +380,29 @@ TEST_CASE("TCP is handed what is for us, and nothing sent to a group", "[ip][rfc
     CHECK(host.count(Counter::InImpossible) == 1);
 }
 
+TEST_CASE("TCP is handed what comes behind extension headers, and with a flow label",
+          "[ip][rfc8200]") {
+    Ready host;
+    const auto options = [](Protocol next) {  // eight bytes of padding
+        return Bytes{static_cast<std::byte>(next), std::byte{0}, std::byte{1}, std::byte{4},
+                     std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}};
+    };
+    const Bytes segment = tcp_segment(kPeer6, kUs6, wire::kSyn, {}, {});
+    Bytes frame = v6(Protocol::HopByHop, options(Protocol::DestinationOptions) +
+                                             options(Protocol::Tcp) + segment);
+    frame[15] |= std::byte{0x0a};  // the label's first four bits, behind the traffic class
+    frame[17] = std::byte{0xbc};
+    host.receive(frame);
+    REQUIRE(recorded().segments.size() == 1);
+    CHECK(recorded().segments[0].l4 == segment);
+
+    const IpAddress far = test::ip("fe80::9"), near = test::ip("fe80::ff:fe00:2");
+    host.receive(ethernet(kIn, wire::EtherType::Ipv6,
+                          ipv6({far, near, Protocol::Tcp},
+                               tcp_segment(far, near, wire::kSyn, {}, {}))));
+    CHECK(recorded().segments.size() == 2);
+}
+
 TEST_CASE("A segment in fragments reaches TCP as consecutive segments", "[ip][rfc791]") {
     Ready host;
     const Bytes options{std::byte{1}, std::byte{1}, std::byte{8}, std::byte{10}, std::byte{1},

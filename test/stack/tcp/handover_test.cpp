@@ -96,6 +96,20 @@ TEST_CASE("What a worker that dies had not taken goes to another, with its text"
     CHECK(w.host.stack().session_gone(10));
 }
 
+TEST_CASE("A worker that leaves and ends at once has not looked at what it was told",
+          "[tcp][listener]") {
+    Workers w;
+    w.connect(2);
+    CHECK(Told(w.first.take()).accepted.size() == 2);  // on its ring, when it closed the listener
+    w.connect(1);                                      // not told yet
+    w.host.stack().leave_listener(kListener, 10, Client::now());
+    w.second.credit(kListener, 8);
+    CHECK(Told(w.second.take()).accepted.size() == 1);
+    w.host.stack().detach_session(10, Client::now(), Parting::Orderly);
+    CHECK(Told(w.second.take()).accepted.size() == 2);
+    CHECK(w.resets_seen() == 0);
+}
+
 TEST_CASE("A connection that was read from or sent on is not given to another", "[tcp][listener]") {
     Workers w;
     w.connect(3);

@@ -97,7 +97,33 @@ TEST_CASE("a SYN to a port where nobody listens is answered with a reset", "[tcp
     s.expect("R.  0:0(0) ack 1");
 }
 
-TEST_CASE("a backlog that is full takes no more", "[tcp][rfc4987]") {
+TEST_CASE("a backlog that is full takes no more, and has room again once somebody accepts",
+          "[tcp][rfc4987]") {
+    sim::Script s;
+    constexpr shm::ListenerId kSlow{77};
+    s.host().stack().listen(kSlow, Endpoint{IpAddress(), 80}, 0, {.backlog = 2});
+    s.host().stack().share_listener(kSlow, sim::Host::kSession);
+    for (const unsigned port : {41'000u, 41'001u}) {
+        s.from(static_cast<std::uint16_t>(port));
+        s.inject("S 0:0(0) win 1000");
+        s.expect("S. 0:0(0) ack 1");
+        s.inject(". 1:1(0) ack 1 win 1000");
+    }
+    s.from(41'002);
+    s.inject("S 0:0(0) win 1000");
+    s.expect_silence();
+    CHECK(s.count(Counter::InNoListenerRoom) == 1);
+    shm::Submission credit;
+    credit.op = shm::SubmissionOp::AcceptCredit;
+    credit.credit = {kSlow, 1};
+    CHECK(s.host().submit(credit, Instant{}) == Violation::None);
+    s.inject("S 0:0(0) win 1000");
+    s.expect("S. 0:0(0) ack 1");
+    s.host().stack().unlisten(kSlow, Instant{});
+    s.skip();
+}
+
+TEST_CASE("a SYN in the window of a connection is not believed", "[tcp][rfc5961]") {
     sim::Script s;
     s.establish();
     CHECK(s.count(Counter::TcpPassiveOpens) == 1);

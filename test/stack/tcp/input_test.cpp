@@ -41,6 +41,25 @@ TEST_CASE("an ACK of what was never sent is challenged", "[tcp][rfc5961]") {
     CHECK(s.count(Counter::InBadAck) == 1);
 }
 
+TEST_CASE("two ends that disagree about their numbers do not answer each other for ever",
+          "[tcp][rfc5961]") {
+    sim::Script s;
+    s.establish();
+    for (int i = 0; i < 10; ++i) {
+        s.inject(".   200000000:200000000(0) ack 1 win 65535");
+        s.expect(".   1:1(0) ack 1");
+    }
+    s.inject(".   200000000:200000000(0) ack 1 win 65535");
+    s.expect_silence();
+    CHECK(s.count(Counter::TcpChallengeLimited) == 1);
+    // Text that comes again is answered all the same: its sender waits for it.
+    s.inject("P.  200000000:200001000(1000) ack 1 win 65535");
+    s.expect(".   1:1(0) ack 1");
+    s.advance(5s);
+    s.inject(".   200000000:200000000(0) ack 1 win 65535");
+    s.expect(".   1:1(0) ack 1");
+}
+
 TEST_CASE("text behind a gap is told by SACK and delivered once the gap is filled",
           "[tcp][rfc2018]") {
     sim::Script s;

@@ -57,6 +57,23 @@ TEST_CASE("a duplicate ACK after the new text shows that the time-out was right"
     s.expect("R.  12001:12001(0)");
 }
 
+TEST_CASE("blocks of single bytes tell of no segment, and cut none into pieces",
+          "[tcp][rfc2018]") {
+    sim::Script s;
+    s.establish("<mss 1000,sackOK>");
+    s.write(30'000);
+    expect_segments(s, 0, 10);
+    s.inject(".   1:1(0) ack 1 win 65535 <sack 5002:5003,sack 3002:3003,sack 1002:1003>");
+    s.inject(".   1:1(0) ack 1 win 65535 <sack 9002:9003,sack 8002:8003,sack 7002:7003>");
+    s.expect_silence();
+    CHECK(s.count(Counter::TcpRetransmits) == 0);
+    s.inject(".   1:1(0) ack 1 win 65535 <sack 1001:10001>");
+    s.expect("P.  1:1001(1000) ack 1");
+    CHECK(s.count(Counter::TcpRetransmits) == 1);
+    s.abort();
+    s.skip();
+}
+
 TEST_CASE("after a pause the window is worth half for each period", "[tcp][rfc2861]") {
     sim::Script s;
     s.establish("<mss 1000>");
