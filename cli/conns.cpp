@@ -260,6 +260,10 @@ std::string ssthresh_text(std::uint32_t bytes, Digits digits) {
     return bytes >= 0x7fff'ffff ? "-" : bytes_text(bytes, digits);  // not set yet
 }
 
+std::string pacing_text(std::uint32_t kbps, Digits digits) {
+    return kbps == 0 ? "-" : bytes_text(kbps * std::uint64_t{1000}, digits) + "/s";
+}
+
 std::string connections_text(const View& view, const Owners& owners, const std::vector<Row>& rows,
                              Digits digits) {
     Table table({{"STATE"}, {"LOCAL"}, {"REMOTE"}, {"PROCESS"}, {"RX-PKT", Align::Right},
@@ -267,8 +271,9 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                  {"RETR", Align::Right}, {"OOO", Align::Right}, {"RTT", Align::Right},
                  {"CWND", Align::Right}, {"SSTHRESH", Align::Right}, {"SND-WND", Align::Right},
                  {"RCV-WND", Align::Right}, {"RCV-BUF", Align::Right}, {"UNSENT", Align::Right},
-                 {"UNREAD", Align::Right}, {"MSS", Align::Right}, {"CC"}, {"OPTIONS"},
-                 {"AGE", Align::Right}, {"SHARD", Align::Right}});
+                 {"UNREAD", Align::Right}, {"MSS", Align::Right}, {"CC"},
+                 {"PACING", Align::Right}, {"OPTIONS"}, {"AGE", Align::Right},
+                 {"SHARD", Align::Right}});
     for (const auto& [shard, c] : rows)
         table.add({shm::to_string(c.state), local(c).to_string(), remote(c).to_string(),
                    process_text(owners, c.session), count_text(c.rx_segments, digits),
@@ -282,7 +287,7 @@ std::string connections_text(const View& view, const Owners& owners, const std::
                    bytes_text(c.unsent_bytes(), digits), bytes_text(c.unread_bytes, digits),
                    std::to_string(c.mss),
                    to_string(static_cast<shm::CongestionAlgorithm>(c.congestion)),
-                   negotiated_text(c),
+                   pacing_text(c.pacing_kbps, digits), negotiated_text(c),
                    duration_text(view.now_us - c.opened_us), std::to_string(shard)});
     return table.empty() ? std::string() : table.render();
 }

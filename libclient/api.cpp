@@ -26,6 +26,8 @@ static_assert(CHIRU_READABLE == kReadable && CHIRU_WRITABLE == kWritable &&
 static_assert(CHIRU_REUSE_ADDRESS == shm::kBindReuseAddress &&
               CHIRU_REUSE_PORT == shm::kBindReusePort && CHIRU_V6_ONLY == shm::kBindV6Only);
 static_assert(CHIRU_TIME_TO_LIVE == static_cast<int>(shm::ConnectionOption::TimeToLive));
+static_assert(CHIRU_MAX_PACING_RATE == static_cast<int>(shm::ConnectionOption::MaxPacingRate));
+static_assert(CHIRU_BBR == static_cast<int>(shm::CongestionAlgorithm::Bbr));
 static_assert(CHIRU_UNSENT_LOW_WATER == static_cast<int>(shm::ConnectionOption::UnsentLowWater));
 static_assert(CHIRU_FAST_OPEN == static_cast<int>(shm::ConnectionOption::FastOpen));
 static_assert(CHIRU_BUFFER_MAX == kTxBlockBytes);

@@ -38,6 +38,7 @@ std::optional<OptionRange> range_of(shm::ConnectionOption option) {
         case TypeOfService: return OptionRange{0, 255};
         case TimeToLive: return OptionRange{1, 255};
         case DeferAccept: return OptionRange{0, 3600};
+        case MaxPacingRate: return OptionRange{0, UINT64_MAX};
         case UnsentLowWater: return OptionRange{0, 0xffff'ffff};
         case FastOpen: return OptionRange{0, 65'535};
     }

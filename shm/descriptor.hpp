@@ -153,11 +153,12 @@ enum class ConnectionOption : std::uint32_t {
     // A shard's again.
     UnsentLowWater,     ///< bytes not sent yet, beyond which the client queues no more; 0: no bound
     FastOpen,           ///< Connect: answer by Opening first. Of a listener: see ListenRequest
+    MaxPacingRate,      ///< bytes a second; 0: as fast as congestion control allows
 };
 
-enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2 };
+enum class CongestionAlgorithm : std::uint8_t { Cubic = 0, Reno = 1, Dctcp = 2, Bbr = 3 };
 /// As Linux names them.
-inline constexpr std::array<std::string_view, 3> kCongestionNames{"cubic", "reno", "dctcp"};
+inline constexpr std::array<std::string_view, 4> kCongestionNames{"cubic", "reno", "dctcp", "bbr"};
 inline constexpr std::uint64_t kCongestionAlgorithms = kCongestionNames.size();
 
 /// The part of ConnectBody::options from this bit on: a CongestionAlgorithm and 1; 0: the default.

@@ -40,6 +40,12 @@ enum class EcnPolicy : std::uint8_t {
     On,       ///< asked for as well
 };
 
+/// Which connections send at a rate, not in bursts.
+enum class PacingPolicy : std::uint8_t {
+    Auto,  ///< those that must: BBR's, and where the program bounds the rate
+    On,    ///< all whose round trip is long enough for timers to matter
+};
+
 /// TCP Fast Open (RFC 7413): on which sides, where programs ask for it.
 enum class FastOpenPolicy : std::uint8_t { Off = 0, Client = 1, Server = 2, Both = 3 };
 constexpr bool includes(FastOpenPolicy policy, FastOpenPolicy side) {
@@ -54,6 +60,7 @@ struct InterfaceConfig {
     std::vector<RouteConfig> routes;
     std::optional<shm::CongestionAlgorithm> congestion;  ///< unset: TcpConfig's
     std::optional<EcnPolicy> ecn;                        ///< the same
+    std::optional<PacingPolicy> pacing;                  ///< the same
 };
 
 /// Bucket of the receive hash to shard. Every shard, the steering code and the port's
@@ -84,6 +91,7 @@ struct TcpConfig {
     std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
+    PacingPolicy pacing = PacingPolicy::Auto;
     FastOpenPolicy fast_open = FastOpenPolicy::Both;
     MtuProbing mtu_probing = MtuProbing::BlackHole;
     std::uint32_t resets_per_second = 10'000;  ///< to segments that belong to no connection

@@ -177,12 +177,17 @@ void read_addresses(YamlSection& item, const Config& config, InterfaceConfig& in
 
 auto congestion() {
     using enum shm::CongestionAlgorithm;
-    return one_of<shm::CongestionAlgorithm>({{"cubic", Cubic}, {"reno", Reno}, {"dctcp", Dctcp}});
+    return one_of<shm::CongestionAlgorithm>({{"cubic", Cubic}, {"reno", Reno}, {"dctcp", Dctcp},
+                                             {"bbr", Bbr}});
 }
 
 auto ecn() {
     using enum EcnPolicy;
     return one_of<EcnPolicy>({{"off", Off}, {"passive", Passive}, {"on", On}});
+}
+
+auto pacing() {
+    return one_of<PacingPolicy>({{"auto", PacingPolicy::Auto}, {"on", PacingPolicy::On}});
 }
 
 auto fast_open() {
@@ -237,6 +242,8 @@ void read_interface(YamlSection item, Config& config) {
     if (item.optional("congestion", algorithm, congestion())) interface.congestion = algorithm;
     EcnPolicy policy{};
     if (item.optional("ecn", policy, ecn())) interface.ecn = policy;
+    PacingPolicy pace{};
+    if (item.optional("pacing", pace, pacing())) interface.pacing = pace;
     item.reject_unknown_keys();
     config.interfaces.push_back(std::move(interface));
 }
@@ -285,6 +292,7 @@ void read_tcp(YamlSection item, TcpConfig& tcp) {
     item.optional("send_buffer", tcp.send_buffer_bytes, size(16u << 10, 1u << 30));
     item.optional("congestion", tcp.congestion, congestion());
     item.optional("ecn", tcp.ecn, ecn());
+    item.optional("pacing", tcp.pacing, pacing());
     item.optional("fast_open", tcp.fast_open, fast_open());
     item.optional("mtu_probing", tcp.mtu_probing, mtu_probing());
     item.optional("resets_per_second", tcp.resets_per_second, integer(1u, 10'000'000u));

@@ -129,6 +129,8 @@ int Options::set(client::Channel* channel, client::Socket* socket, int level, in
         return set_timeout(send_timeout_, value, length);
     if (level == SOL_SOCKET && name == SO_LINGER)
         return set_linger(channel, socket, value, length);
+    if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE)
+        return set_max_pacing(channel, socket, value, length);
     if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
         const int error = set_congestion(value, length);
         if (error == 0 && socket != nullptr) apply(*channel, *socket);
@@ -175,6 +177,10 @@ void Options::apply(client::Channel& channel, client::Socket& socket) const {
     if (congestion_set_)
         static_cast<void>(
             channel.set_option(socket, ConnectionOption::CongestionControl, congestion_));
+    if (max_pacing_ != kNoPacing)
+        static_cast<void>(
+            channel.set_option(socket, ConnectionOption::MaxPacingRate,
+                               std::max<std::uint64_t>(max_pacing_, 1)));
     if (resets_on_close())
         static_cast<void>(channel.set_option(socket, ConnectionOption::LingerZero, 1));
 }
@@ -202,6 +208,13 @@ int Options::get(int level, int name, void* value, socklen_t* length) const {
     if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
         return store_congestion(congestion_, value, length);
     }
+    if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE) {
+        if (length != nullptr && *length >= sizeof max_pacing_)
+            return store_option(&max_pacing_, sizeof max_pacing_, value, length);
+        const auto rate =
+            static_cast<std::uint32_t>(std::min<std::uint64_t>(max_pacing_, UINT32_MAX));
+        return store_option(&rate, sizeof rate, value, length);
+    }
     const Row* row = find_row(level, name);
     if (row == nullptr) return -ENOPROTOOPT;
     return store_option(&values_[place(row->row)], sizeof(int), value, length);
@@ -214,6 +227,28 @@ int Options::set_timeout(Micros& timeout, const void* value, socklen_t length) {
     if (time.tv_usec < 0 || time.tv_usec >= 1'000'000) return -EDOM;
     // A negative time was once "for ever" and Linux keeps it as "at once"; a microsecond is.
     timeout = time.tv_sec < 0 ? Micros(1) : Micros(time.tv_sec * 1'000'000 + time.tv_usec);
+    return 0;
+}
+
+/// Of 32 or 64 bits, as Linux takes it; all ones: no bound. A rate of 0 would never send.
+int Options::set_max_pacing(client::Channel* channel, client::Socket* socket, const void* value,
+                            socklen_t length) {
+    std::uint32_t narrow = 0;
+    std::uint64_t rate = 0;
+    if (length >= sizeof rate) {
+        std::memcpy(&rate, value, sizeof rate);
+    } else {
+        if (length < sizeof narrow) return -EINVAL;
+        std::memcpy(&narrow, value, sizeof narrow);
+        rate = narrow == UINT32_MAX ? kNoPacing : narrow;
+    }
+    if (socket != nullptr) {
+        const std::uint64_t told = rate == kNoPacing ? 0 : std::max<std::uint64_t>(rate, 1);
+        if (const auto done = channel->set_option(*socket, ConnectionOption::MaxPacingRate, told);
+            !done)
+            return -done.error();
+    }
+    max_pacing_ = rate;
     return 0;
 }
 

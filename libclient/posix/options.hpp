@@ -57,6 +57,9 @@ enum class OptionRow : std::uint8_t {
     Count,
 };
 
+/// SO_MAX_PACING_RATE's word for none.
+inline constexpr std::uint64_t kNoPacing = ~std::uint64_t{0};
+
 class Options {
 public:
     Options();
@@ -83,6 +86,7 @@ public:
     std::uint32_t receive_low_water() const {
         return static_cast<std::uint32_t>(value_of(OptionRow::ReceiveLowWater));
     }
+    std::uint64_t max_pacing_rate() const { return max_pacing_; }
     bool is_set(OptionRow row) const { return (set_ >> static_cast<unsigned>(row) & 1) != 0; }
     int value_of(OptionRow row) const { return values_[static_cast<std::size_t>(row)]; }
 
@@ -90,6 +94,8 @@ private:
     int set_linger(client::Channel* channel, client::Socket* socket, const void* value,
                    socklen_t length);
     int set_congestion(const void* value, socklen_t length);
+    int set_max_pacing(client::Channel* channel, client::Socket* socket, const void* value,
+                       socklen_t length);
     int set_timeout(Micros& timeout, const void* value, socklen_t length);
 
     std::array<int, static_cast<std::size_t>(OptionRow::Count)> values_{};
@@ -97,6 +103,7 @@ private:
     ::linger linger_{};
     Micros receive_timeout_{0};
     Micros send_timeout_{0};
+    std::uint64_t max_pacing_ = kNoPacing;  ///< bytes a second
     std::uint8_t congestion_ = 0;  ///< shm::CongestionAlgorithm
     bool congestion_set_ = false;
 };

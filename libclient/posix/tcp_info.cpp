@@ -82,7 +82,6 @@ tcp_info told_of(const shm::ConnectionInfo& info) {
     told.tcpi_total_retrans = info.retransmitted_segments;
     told.tcpi_pacing_rate = info.pacing_kbps == 0 ? ~std::uint64_t{0}
                                                   : std::uint64_t{info.pacing_kbps} * 1000;
-    told.tcpi_max_pacing_rate = ~std::uint64_t{0};
     told.tcpi_bytes_received = info.rx_bytes;
     told.tcpi_bytes_acked = info.tx_bytes - (info.snd_nxt - info.snd_una);
     told.tcpi_segs_out = low(info.tx_segments);
@@ -104,6 +103,7 @@ int get_tcp_info(Socket& socket, void* value, socklen_t* length) {
     tcp_info told{};
     told.tcpi_state = linux_state(shm::TcpState::Closed);
     if (info) told = told_of(*info);
+    told.tcpi_max_pacing_rate = socket.options().max_pacing_rate();
     // Linux 6.2 appended tcpi_rcv_wnd and tcpi_rehash; the headers at hand may be older.
     constexpr std::size_t kReceiveWindow = offsetof(tcp_info, tcpi_snd_wnd) + 4;
     std::array<std::byte, std::max(sizeof told, kReceiveWindow + 8)> bytes{};

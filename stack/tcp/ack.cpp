@@ -103,7 +103,7 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
         const bool dsack = block.end <= seg.ack ||
                            (b == 0 && seg.sack_count > 1 && seg.sack[1].first <= block.first &&
                             block.end <= seg.sack[1].end);
-        if (dsack && b == 0) report.needless_repeat = true;
+        if (dsack && b == 0) note_needless(c, block, report);
         if (dsack || block.first >= block.end || block.end > c.snd_nxt()) continue;
         for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
             Flight& f = send_.flights()[i];
@@ -128,9 +128,24 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
     report.sacked_bytes = c.sacked_bytes - before;
 }
 
+/// A DSACK: was it for something that this recovery sent again?
+void Machine::note_needless(const Connection& c, const SackBlock& block, AckReport& report) {
+    report.needless_repeat = true;
+    const Extra* known = extra(c);
+    if (known != nullptr && c.undo_cwnd != 0 && block.first >= known->undo.una &&
+        block.end > block.first && block.end <= c.snd_nxt())
+        report.needless_bytes = static_cast<std::uint32_t>(block.end - block.first);
+}
+
 /// What congestion control and the test of time-outs want to know of text that is with the peer.
 void Machine::note_arrival(const Connection& c, const Flight& f, AckReport& report) {
-    if (f.has(kRepeated | kSacked)) return;
+    if (f.has(kSacked)) return;
+    if (f.has(kStamped)) {
+        const bool later = !report.newest.known ||
+                           static_cast<std::int32_t>(f.sent_us - report.newest.sent_us) >= 0;
+        if (later) report.newest = {f.stamp(), f.sent_us, true};
+    }
+    if (f.has(kRepeated)) return;
     report.rtt = Micros(std::max(low_us(report.now) - f.sent_us, 1u));
     if (f.has(kLost) && f.end() <= c.recover) report.original = true;
 }

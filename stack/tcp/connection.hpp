@@ -55,7 +55,7 @@ enum ConnectionFlag : std::uint32_t {
     kReorderSeen = 1u << 21,   ///< RFC 8985 §6.2 step 3
     kDsackOwed = 1u << 22,
     kPending = 1u << 23,       ///< linked in its listener's list
-    kTailWasRepeat = 1u << 24, ///< the tail loss probe carried old bytes
+    kTailWasRepeat = 1u << 24, ///< the tail loss probe carried old text
     kOverride = 1u << 25,      ///< patience ended: send what the window allows, full or not
     kForceOne = 1u << 26,      ///< one retransmission regardless of cwnd (RFC 6675 §5, 4.3)
     kInWheel = 1u << 27,       ///< the wheel holds it
@@ -163,7 +163,7 @@ struct alignas(kCacheLine) Connection {
     std::uint32_t rack_sent_us = 0;   ///< RACK.xmit_ts
     Seq rack_end;                     ///< RACK.end_seq
     std::uint32_t undo_stamp = 0;     ///< our timestamp when recovery sent its first repeat
-    std::uint32_t undo_cwnd = 0;      ///< cwnd before that; 0: nothing to undo
+    std::uint32_t undo_cwnd = 0;      ///< cwnd before that; 0: nothing to undo. More in Extra
     Seq small_end;                    ///< end of the last segment shorter than the MSS
     Seq peer_fin;                     ///< if kPeerFinKnown
     /// The first sack_count are to be sent. With kDsackOwed the last is the duplicate's.

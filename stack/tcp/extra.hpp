@@ -8,6 +8,8 @@
 #pragma once
 
 #include "base/time.hpp"
+#include "stack/tcp/congestion/bbr.hpp"
+#include "stack/tcp/congestion/controller.hpp"
 #include "stack/tcp/index.hpp"
 #include "stack/tcp/seq.hpp"
 
@@ -52,6 +54,31 @@ struct MtuSearch {
     Seq resume;               ///< the next probe waits until this is acknowledged
 };
 
+/// How things stood before a recovery, and what it did: enough to take it back (RFC 4015), should
+/// the peer tell that all that was sent again had been there (RFC 3708).
+struct Undo {
+    CongestionState congestion;
+    std::uint32_t ssthresh_bytes = 0;
+    Seq una;                         ///< SND.UNA when it began
+    std::uint32_t repeated_bytes = 0;
+    std::uint32_t needless_bytes = 0;  ///< of these, what the peer had already
+};
+
+/// The window for reordering follows what repeats prove needless (RFC 8985 §6.2, step 4).
+struct Reordering {
+    Seq round_end;             ///< RACK.dsack_round
+    std::uint8_t steps = 1;    ///< RACK.reo_wnd_mult
+    std::uint8_t persist = 0;  ///< RACK.reo_wnd_persist: recoveries until it is forgotten
+    bool in_round = false;
+};
+
+/// When a connection that has a rate may send again (pacing.cpp).
+struct Pace {
+    std::int64_t next_ns = 0;     ///< of the clock; the time of what was sent is used up until then
+    std::uint32_t most_kbps = 0;  ///< kilobytes a second, the program's wish; 0: none
+    bool waiting = false;         ///< something is ready, and waits
+};
+
 struct Extra {
     Index next_free = kNil;
     std::uint8_t uses = 0;  ///< ExtraUse bits
@@ -62,6 +89,11 @@ struct Extra {
     std::uint32_t launched_told = 0;     ///< bytes sent, as the client knows it
     std::uint32_t early_listener = 0;  ///< whose EarlyOpens counts it, if kFastOpenEarly
     MtuSearch mtu;  ///< kForMtu
+    bool bbr_runs = false;
+    Pace pace;
+    Bbr bbr;
+    Undo undo;
+    Reordering reordering;
 };
 static_assert(std::is_trivially_copyable_v<Extra>);
 

@@ -73,7 +73,8 @@ Machine::Machine(const StackConfig& config, std::span<std::byte> region,
     ending_.reserve(shm::kMaxSessions);
     for (const InterfaceConfig& interface : config.interfaces)
         choices_.push_back({interface.congestion.value_or(config.tcp.congestion),
-                            interface.ecn.value_or(config.tcp.ecn)});
+                            interface.ecn.value_or(config.tcp.ecn),
+                            interface.pacing.value_or(config.tcp.pacing)});
     slot_limit_ = config.text_slots();
     const auto* base = reinterpret_cast<const std::byte*>(&published);
     const auto offset = [base](const void* table) {
@@ -146,6 +147,7 @@ void Machine::give_extra(Connection& c, std::uint8_t use) {
     if (e.uses != 0) return;
     extras_.give(c.extra);
     c.extra = kNil;
+    c.info.pacing_kbps = 0;
 }
 
 void Machine::reset(Connection& c, Index self, int error) {
@@ -295,7 +297,7 @@ void Machine::mark_output(Connection& c, Index self) {
 }
 
 void Machine::schedule(Connection& c, Index self) {
-    const Instant at = c.earliest();
+    const Instant at = std::min(c.earliest(), pace_deadline(c));
     if (at != kNever) wheel_.schedule(self, at);
 }
 

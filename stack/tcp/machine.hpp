@@ -8,8 +8,8 @@
 //   ack.cpp          the fifth step                    receive.cpp     the seventh and eighth
 //   recovery.cpp     what was lost                     undo.cpp        what was not, after all
 //   congestion.cpp   how fast to go                    ecn.cpp         marks
-//   window.cpp       what may come in                  timers.cpp      time-outs
-//   output.cpp       what goes out, and when
+//   pacing.cpp       and how evenly                    timers.cpp      time-outs
+//   window.cpp       what may come in                  output.cpp      what goes out, and when
 //   user_calls.cpp   submissions
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
@@ -267,6 +267,9 @@ private:
     /// The same; takes one if need be. nullptr if all are taken.
     Extra* need_extra(Connection& c, std::uint8_t use = kForRest);
     void give_extra(Connection& c, std::uint8_t use = kForAll);
+    const Extra* extra(const Connection& c) const {
+        return c.extra == kNil ? nullptr : &extras_[c.extra];
+    }
 
     // arrival.cpp
     Fate meet_nobody(Arrival& a, const Tuple& tuple);
@@ -320,6 +323,7 @@ private:
     void update_window(Connection& c, const Segment& seg, Index self);
     void repeat_refused(Connection& c, Index self);
     void read_sack(Connection& c, const Segment& seg, AckReport& report);
+    void note_needless(const Connection& c, const SackBlock& block, AckReport& report);
     void note_arrival(const Connection& c, const Flight& flight, AckReport& report);
     void land_acknowledged(Connection& c, const Segment& seg, AckReport& report);
     bool answers(const Connection& c, const Segment& seg, Instant sent) const;
@@ -332,13 +336,20 @@ private:
                         std::uint32_t just_delivered);
     void leave_recovery(Connection& c);
     bool detect_by_time(Connection& c, Instant now);
+    std::uint32_t reordering_window(const Connection& c) const;
+    void widen_reordering(Connection& c);
     bool detect_by_duplicates(Connection& c, bool duplicate);
     void note_rack(Connection& c, const Flight& flight, Instant now);
     void arm_retransmit(Connection& c, Instant now);
     void arm_tail_probe(Connection& c, Instant now);
+    Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
+    static void tail_probed(Connection& c, bool repeat);
+    void judge_tail_probe(Connection& c, const AckReport& report, bool duplicate);
 
     // undo.cpp
     void try_undo(Connection& c, const AckReport& report, const Segment& seg);
+    bool repeat_outstanding(const Connection& c) const;
+    void remember_for_undo(Connection& c, Instant now);
     void undo(Connection& c);
     void begin_spurious_test(Connection& c);
     bool proven_spurious(Connection& c, const AckReport& report);
@@ -372,6 +383,21 @@ private:
     void congestion_loss(Connection& c, const LossReport& report);
     void pay_out(Connection& c, const AckReport& report, bool more_lost);
     void measure_delivery(Connection& c, const AckReport& report);
+
+    void restart_after_idle(Connection& c, Instant now);
+    Bbr* bbr_of(const Connection& c);
+    void start_bbr(Connection& c, Instant now);
+    void stamp_flight(Connection& c, Flight& flight, std::uint32_t in_flight, Instant now);
+    void note_application(Connection& c, Instant now);
+
+    // pacing.cpp
+    void update_pacing(Connection& c);
+    bool waits_for_pace(Connection& c, Instant now);
+    bool pace_runs_ahead(const Connection& c, Instant now) const;
+    void use_pace(Connection& c, std::uint32_t bytes, Instant now);
+    std::uint32_t paced_burst(const Connection& c) const;
+    Instant pace_deadline(const Connection& c) const;
+    bool nothing_left_yet(const Connection& c) const;
 
     // ecn.cpp
     void ask_ecn(Connection& c);
@@ -417,7 +443,6 @@ private:
     Outcome emit_reset(Connection& c, Index self, Sink& out);
     Outcome emit_lost(Connection& c, Index self, Sink& out, bool& sent);
     Outcome emit_new(Connection& c, Index self, Sink& out, bool& sent);
-    Outcome emit_tail_probe(Connection& c, Index self, Sink& out);
     Outcome emit_probe(Connection& c, Index self, Sink& out);
     Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
     Outcome repeat(Connection& c, Index self, Index flight, Sink& out);
@@ -427,7 +452,6 @@ private:
     /// `edge`: an ACK of what it names, not of all.
     Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
                   const Payload& payload, const MarkEdge* edge = nullptr);
-    void restart_after_idle(Connection& c, Instant now);
     std::uint32_t fit_slices(const Payload& payload, std::uint32_t mss) const;
     void place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena);
     void finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_bytes, bool offload);
@@ -441,6 +465,7 @@ private:
     void handshake_timeout(Connection& c, Index self, Instant now);
     void persist_timeout(Connection& c, Index self, Instant now);
     void life_timeout(Connection& c, Index self, Instant now);
+    bool wait_for_repeat(Connection& c, Instant now);
     bool gave_up(Connection& c, Instant now, std::uint32_t limit) const;
     bool closed_to_repeats(const Connection& c) const;
     bool probed_in_vain(Connection& c, Instant now);
@@ -510,10 +535,11 @@ private:
     struct Choice {
         shm::CongestionAlgorithm congestion;
         EcnPolicy ecn;
+        PacingPolicy pacing;
     };
     Choice choice(std::uint16_t interface) const {
-        return interface < choices_.size() ? choices_[interface]
-                                           : Choice{config_.tcp.congestion, config_.tcp.ecn};
+        if (interface < choices_.size()) return choices_[interface];
+        return {config_.tcp.congestion, config_.tcp.ecn, config_.tcp.pacing};
     }
 
     StackConfig config_;

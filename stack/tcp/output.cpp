@@ -37,8 +37,6 @@ constexpr std::size_t kTurnFrames = 16;
 /// When to look again for a free flight record.
 constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
-/// As long as Linux's shortest RTO: ours would forget a window between two requests.
-constexpr std::uint32_t kIdlePeriodUs = 200'000;
 
 }  // namespace
 
@@ -79,8 +77,11 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
 
     for (std::size_t turn = 0; turn < kTurnFrames; ++turn) {
         bool sent = false;
-        Outcome o = emit_lost(c, self, out, sent);
-        if (o == Outcome::Done && !sent) o = emit_new(c, self, out, sent);
+        Outcome o = Outcome::Done;
+        if (!waits_for_pace(c, out.now)) {
+            o = emit_lost(c, self, out, sent);
+            if (o == Outcome::Done && !sent) o = emit_new(c, self, out, sent);
+        }
         if (o == Outcome::Waiting && c.has(kOweAck)) return emit_ack(c, self, out, c.snd_nxt());
         if (o != Outcome::Done) return o;
         if (!sent) {
@@ -156,12 +157,16 @@ Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& 
     const Payload payload{.record = f.record, .offset = f.offset, .length = f.text_bytes()};
     const Outcome o = build(c, self, out, f.first, flags, payload);
     if (o != Outcome::Done) return o;
+    stamp_flight(c, f, c.pipe_bytes(), out.now);
+    use_pace(c, f.text_bytes(), out.now);
     if (f.has(kLost)) c.lost_bytes -= f.length;
     f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kRepeated);
     f.sent_us = low_us(out.now);
     ++c.info.retransmitted_segments;
     c.info.retransmitted_bytes += f.text_bytes();
     if (c.reducing()) c.delivery.reduction.sent += f.length;
+    if (Extra* known = extra(c); known != nullptr && c.undo_cwnd != 0)
+        known->undo.repeated_bytes += f.length;
     count(Counter::TcpRetransmits);
     return Outcome::Done;
 }
@@ -174,8 +179,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
     const std::uint32_t in_flight = c.outstanding_bytes();
     const std::uint32_t window = c.info.snd_wnd > in_flight ? c.info.snd_wnd - in_flight : 0;
     const std::uint32_t pipe = c.pipe_bytes();
-    const std::uint32_t room = c.info.cwnd_bytes > pipe ? c.info.cwnd_bytes - pipe : 0;
     const std::uint32_t mss = c.info.mss;
+    std::uint32_t room = c.info.cwnd_bytes > pipe ? c.info.cwnd_bytes - pipe : 0;
+    if (c.has(kOweTail)) room = std::max(room, mss);  // a probe goes whatever the window
     std::uint32_t length = std::min({unsent, window, room});
     if (length < std::min(unsent, mss) && room < window) {
         c.set(kCwndLimited);
@@ -187,7 +193,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
     if (length >= mss) {
         // A port that cuts segments would set CWR on each of them.
         const bool single = c.has_ecn(kEcnOweCwr);
-        const std::uint32_t most = single ? mss : std::max(std::uint32_t{c.path.tso_bytes}, mss);
+        const std::uint32_t most =
+            single ? mss
+                   : std::max(std::min(std::uint32_t{c.path.tso_bytes}, paced_burst(c)), mss);
         if (length >= most) return most / mss * mss;
         const bool tail = length == unsent && !c.has(kCork | kMoreToCome);
         if (length % mss != 0 && tail && (c.has(kNoDelay | kFinQueued))) return length;
@@ -240,10 +248,15 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     if (c.reducing()) c.delivery.reduction.sent += payload.length;
     else if (c.flight_head == kNil)
         c.delivery.round = {c.info.snd_nxt, c.info.snd_nxt + payload.length, low_us(out.now) | 1};
-    send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
+    const std::uint32_t pipe = c.pipe_bytes();
+    const Index flight =
+        send_.launch(c, payload.length + (with_fin ? 1u : 0u), with_fin, low_us(out.now));
+    stamp_flight(c, send_.flights()[flight], pipe, out.now);
+    use_pace(c, payload.length, out.now);
     if (with_fin) c.set(kFinSent);
     if (probe.text != 0) probe_sent(c, c.snd_nxt() - payload.length, payload.length);
     else if (payload.length % c.info.mss != 0) c.small_end = c.snd_nxt();
+    if (c.has(kOweTail)) tail_probed(c, false);
     c.clear(kOverride);
     c.info.tx_bytes += payload.length;
     tell_launched(c, self);
@@ -253,32 +266,6 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
         arm_retransmit(c, out.now);
     else arm_tail_probe(c, out.now);
     sent = true;
-    return Outcome::Done;
-}
-
-// RFC 2861 §3.1: what was known about the path is worth half after each RTO of a pause, and after a
-// long one nothing. What the window had been is remembered in ssthresh.
-void Machine::restart_after_idle(Connection& c, Instant now) {
-    const std::int64_t idle = now.time_since_epoch().count() - c.info.last_sent_us;
-    const std::int64_t period = std::max(c.info.rto_us, kIdlePeriodUs);
-    if (idle < period) return;
-    const std::uint32_t before = c.info.cwnd_bytes;
-    const std::uint32_t least = std::min(before, initial_window(c.info.mss));
-    c.info.cwnd_bytes = std::max(before >> std::min<std::int64_t>(idle / period, 31), least);
-    c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, before / 4 * 3);
-}
-
-// RFC 8985 §7.3: new text if the peer's window takes it, else the last segment again.
-Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
-    if (out.full()) return Outcome::NoFrame;
-    if (c.flight_tail != kNil) {
-        const Outcome o = repeat(c, self, c.flight_tail, out);
-        if (o != Outcome::Done) return o;
-    }
-    c.clear(kOweTail);
-    c.set(kTailProbed);
-    c.recover = c.snd_nxt();
-    arm_retransmit(c, out.now);
     return Outcome::Done;
 }
 

@@ -19,8 +19,12 @@ namespace {
 constexpr std::uint32_t kDupThresh = 3;
 /// Frames of one burst may change places in less time than a quarter of a short round trip.
 constexpr std::uint32_t kMinReorderUs = 250;
-/// How long a peer may sit on the ACK of a single segment (RFC 8985 §7.2, TLP.max_ack_delay).
+/// How long a peer may sit on the ACK of a single segment (RFC 8985 §7.2, TLP.max_ack_delay), and
+/// how much longer one may that did.
 constexpr std::int64_t kPeerAckDelayUs = 25'000;
+constexpr std::int64_t kMostPeerAckDelayUs = 50'000;
+constexpr std::uint8_t kReorderPersist = 16;  // §6.2, step 4
+constexpr std::uint8_t kMostReorderSteps = 255;
 
 /// Was the first sent after the second? Of two sent at one instant the one with the higher end.
 bool sent_after(std::uint32_t us1, Seq end1, std::uint32_t us2, Seq end2) {
@@ -51,17 +55,36 @@ void Machine::note_rack(Connection& c, const Flight& f, Instant now) {
     }
 }
 
-/// RFC 8985 §6.2, steps 4 and 5. Returns whether anything was newly found lost.
+/// RFC 8985 §6.2, step 4: how long a segment may be overtaken before it counts as lost.
+std::uint32_t Machine::reordering_window(const Connection& c) const {
+    if (!c.has(kReorderSeen)) {
+        if (c.recovering() || c.sacked_bytes >= kDupThresh * c.info.mss) return 0;
+        std::uint32_t sacked = 0;
+        for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
+            if (send_.flights()[i].has(kSacked) && ++sacked == kDupThresh) return 0;
+    }
+    const Extra* known = extra(c);
+    const std::uint32_t steps = known != nullptr ? known->reordering.steps : 1;
+    return std::max(std::min(steps * (c.info.min_rtt_us / 4), c.info.srtt_us), kMinReorderUs);
+}
+
+/// What was sent again had arrived: the next time wait longer, by one step a round trip.
+void Machine::widen_reordering(Connection& c) {
+    Extra* known = need_extra(c);
+    if (known == nullptr) return;
+    Reordering& r = known->reordering;
+    if (r.in_round && c.snd_una() < r.round_end) return;
+    r.in_round = true;
+    r.round_end = c.snd_nxt();
+    r.persist = kReorderPersist;
+    if (r.steps < kMostReorderSteps) ++r.steps;
+}
+
+/// RFC 8985 §6.2, step 5. Returns whether anything was newly found lost.
 bool Machine::detect_by_time(Connection& c, Instant now) {
     c.reorder_at = kNever;
     if (c.sacked_bytes == 0 && !c.recovering()) return false;
-    std::uint32_t sacked = 0;
-    for (Index i = c.flight_head; i != kNil && sacked < kDupThresh; i = send_.flights()[i].next)
-        if (send_.flights()[i].has(kSacked)) ++sacked;
-    const bool enough = sacked >= kDupThresh || c.sacked_bytes >= kDupThresh * c.info.mss;
-    std::uint32_t window = std::max(std::min(c.info.min_rtt_us / 4, c.info.srtt_us), kMinReorderUs);
-    if (!c.has(kReorderSeen) && (c.recovering() || enough)) window = 0;
-
+    const std::uint32_t window = reordering_window(c);
     const std::uint32_t patience = std::max(c.info.srtt_us, c.info.min_rtt_us) + window;
     const std::uint32_t before = c.lost_bytes;
     std::int32_t longest = 0;
@@ -92,8 +115,13 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
 }
 
 void Machine::recover(Connection& c, const AckReport& report, bool duplicate, const Segment& seg) {
+    const bool undoable = c.undo_cwnd != 0;
     try_undo(c, report, seg);
+    // Then the window is what it had been, and this ACK adds nothing to it (RFC 4015 §3.2).
+    AckReport told = report;
+    told.reducing = report.reducing || (undoable && c.undo_cwnd == 0);
     if (report.needless_repeat && !c.recovering() && c.has(kTailProbed)) learn_patience(c);
+    if (c.has(kTailProbed) && c.snd_una() >= c.recover) judge_tail_probe(c, report, duplicate);
     // The peer echoes a mark until CWR has reached it, which is with the text behind RECOVER.
     const bool held = c.recovery() == RecoveryState::Reduced && c.snd_una() == c.recover;
     if (report.acked_bytes > 0 && c.snd_una() >= c.recover && !held) leave_recovery(c);
@@ -110,7 +138,7 @@ void Machine::recover(Connection& c, const AckReport& report, bool duplicate, co
                         .marked = true},
                        report.delivered_bytes);
     }
-    congestion_ack(c, report, lost);
+    congestion_ack(c, told, lost);
 }
 
 /// Losses were found before the timer had to. One reduction a round trip is enough: when marks
@@ -130,16 +158,11 @@ void Machine::recover_fast(Connection& c, const AckReport& report) {
 
 void Machine::enter_recovery(Connection& c, RecoveryState state, const LossReport& report,
                              std::uint32_t just_delivered) {
-    // Not again when a time-out comes on top: an echo of the first repeat would prove it needless
-    // (RFC 3522 §3.2).
-    if (!report.marked && c.undo_cwnd == 0) {
-        c.undo_cwnd = c.info.cwnd_bytes;
-        c.undo_stamp = timestamp(c, report.now);
-    }
+    if (!report.marked) remember_for_undo(c, report.now);
     forget_probe(c);
     c.enter(state);
     c.recover = c.snd_nxt();
-    c.clear(kTailProbed);
+    c.clear(kTailProbed | kTailWasRepeat);
     // Else the probe's time would be taken for the time-out's (RFC 8985 §7.3).
     if (c.has(kTailArmed)) arm_retransmit(c, report.now);
     if (c.negotiated(shm::kNegotiatedEcn)) c.set_ecn(kEcnOweCwr);
@@ -149,19 +172,27 @@ void Machine::enter_recovery(Connection& c, RecoveryState state, const LossRepor
     else c.delivery.reduction = {std::max(flight, 1u), 0, 0};
 }
 
-/// All that was sent before the trouble showed is acknowledged; or, outside of a recovery, all
-/// before the tail loss probe.
+/// All that was sent before the trouble showed is acknowledged; and a round trip after it, what
+/// might still have taken the recovery back.
 void Machine::leave_recovery(Connection& c) {
-    c.clear(kTailProbed);
-    if (c.recovery() == RecoveryState::Open) return;
+    if (c.recovery() == RecoveryState::Open) {
+        if (!c.has(kTailProbed)) c.undo_cwnd = 0;  // who had got a repeat twice has said so by now
+        return;
+    }
+    c.clear(kTailProbed | kTailWasRepeat);
+    Extra* known = extra(c);
+    if (known != nullptr && c.recovering() && known->reordering.persist > 0 &&
+        --known->reordering.persist == 0)
+        known->reordering = {};
     if (c.recovery() == RecoveryState::AfterTimeout) {
         if (c.info.rto_patience > 0) --c.info.rto_patience;  // this one was no false alarm
-    } else {
+    } else if (bbr_of(c) == nullptr) {
         c.info.cwnd_bytes = c.info.ssthresh_bytes;
     }
+    if (c.recovery() != RecoveryState::Fast) c.undo_cwnd = 0;
+    c.recover = c.snd_nxt();
     c.enter(RecoveryState::Open);
     c.spurious = kNoTest;
-    c.undo_cwnd = 0;
     c.info.dup_acks = 0;
     c.delivery.round = {};
 }
@@ -177,19 +208,57 @@ void Machine::arm_retransmit(Connection& c, Instant now) {
     arm_tail_probe(c, now);
 }
 
-/// The probe comes in place of the time-out where that is later. A second segment may bring it
-/// forward: with two, the peer has no reason to delay its ACK.
+/// The probe comes before the time-out, at the latest in its place: should it be answered, the
+/// window need not begin anew. A second segment may bring it forward: with two, the peer has no
+/// reason to delay its ACK.
 void Machine::arm_tail_probe(Connection& c, Instant now) {
     const bool allowed = c.negotiated(shm::kNegotiatedSack) && !c.recovering() &&
-                         c.sacked_bytes == 0 && c.info.srtt_us != 0 && !c.has(kTailProbed);
+                         c.sacked_bytes == 0 && c.info.srtt_us != 0 && c.info.timeouts == 0 &&
+                         !c.has(kTailProbed);
     if (!allowed) return;
-    // Half the floor: sooner, it would only measure how punctual the peer's threads are.
+    // Half the floor: sooner, it would only measure how punctual the peer's threads are. What was
+    // learnt of peers that delay ACKs is for the time-out; a probe costs no more than a segment.
     const std::int64_t floor = rto_floor(c.info, config_.tcp);
-    std::int64_t wait = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, floor / 2);
-    if (c.flight_head == c.flight_tail) wait += std::max(kPeerAckDelayUs, floor);
-    if (now + Micros(wait) >= c.retransmit_at) return;
-    c.retransmit_at = now + Micros(wait);
+    const std::int64_t least = std::min<std::int64_t>(floor / 2, config_.tcp.min_rto.count());
+    std::int64_t wait = std::max(2 * std::int64_t{c.info.srtt_us}, least);
+    if (c.flight_head == c.flight_tail)
+        wait += std::clamp(floor, kPeerAckDelayUs, kMostPeerAckDelayUs);
+    c.retransmit_at = std::min(c.retransmit_at, now + Micros(wait));
     c.set(kTailArmed);
+}
+
+/// RFC 8985 §7.3: there was no new text that the peer's window takes, so the last segment again.
+Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
+    if (out.full()) return Outcome::NoFrame;
+    if (c.flight_tail != kNil) {
+        const Outcome o = repeat(c, self, c.flight_tail, out);
+        if (o != Outcome::Done) return o;
+    }
+    tail_probed(c, true);
+    arm_retransmit(c, out.now);
+    return Outcome::Done;
+}
+
+/// A probe is out: until all up to it is acknowledged there is no second one.
+void Machine::tail_probed(Connection& c, bool repeat) {
+    c.clear(kOweTail | kTailWasRepeat);
+    c.set(kTailProbed);
+    if (repeat) c.set(kTailWasRepeat);
+    c.recover = c.snd_nxt();
+}
+
+/// RFC 8985 §7.4.2, when all up to the probe is acknowledged. One with new text found nothing. Of
+/// one with old text the peer says that it had that; or it goes on without saying so, and then the
+/// probe repaired a loss that nobody else saw: the network was congested all the same.
+void Machine::judge_tail_probe(Connection& c, const AckReport& report, bool duplicate) {
+    const bool needless = !c.has(kTailWasRepeat) || report.needless_repeat;
+    const bool further = c.snd_una() > c.recover;
+    if (!needless && !further && !duplicate) return;
+    c.clear(kTailProbed | kTailWasRepeat);
+    if (needless || !further || c.recovery() != RecoveryState::Open) return;
+    count(shm::Counter::TcpTailRepairs);
+    if (c.negotiated(shm::kNegotiatedEcn)) c.set_ecn(kEcnOweCwr);
+    congestion_loss(c, {.now = report.now, .in_flight_bytes = report.in_flight_bytes});
 }
 
 }  // namespace chiru::tcp

@@ -12,13 +12,12 @@
 
 namespace chiru::tcp {
 
-/// The clock of the stack is finer than that; a timer may be late by as much.
-inline constexpr std::uint32_t kGranularityUs = 500;  // G
-
 /// Deviation from §2.4, which asks for a floor of 1 s: at a round trip of 50 us that is an outage.
-/// The floor is configurable, 5 ms by default. Some peers sit on an ACK for longer (40 ms in
-/// Linux, 500 ms are allowed), and Karn's rule hides that from the estimate: so each time-out that
-/// proves to have been early doubles the connection's floor, up to what is customary.
+/// Ours is configurable, 5 ms by default, and bounds not the timer but its distance from the round
+/// trip, as Linux's does: where round trips are long and steady, a timer that is hardly longer than
+/// one of them would expire for every queue that fills. Some peers sit on an ACK for longer (40 ms
+/// in Linux, 500 ms are allowed), and Karn's rule hides that from the estimate: so each time-out
+/// that proves to have been early doubles the connection's floor, up to what is customary.
 inline constexpr std::uint32_t kCustomaryFloorUs = 200'000;
 inline constexpr std::uint8_t kMaxPatience = 8;
 
@@ -34,9 +33,10 @@ inline std::uint32_t clamp_rto(const shm::ConnectionInfo& info, std::uint64_t us
                                   static_cast<std::uint64_t>(config.max_rto.count())));
 }
 
-/// What the estimate says, without any back-off.
+/// What the estimate says, without any back-off: SRTT + max (G, K*RTTVAR), with our floor for G.
 inline std::uint32_t estimated_rto(const shm::ConnectionInfo& info, const TcpConfig& config) {
-    const auto spread = std::max<std::uint64_t>(kGranularityUs, 4ull * info.rttvar_us);
+    const auto spread =
+        std::max<std::uint64_t>(rto_floor(info, config), 4ull * info.rttvar_us);
     return clamp_rto(info, info.srtt_us + spread, config);
 }
 

@@ -39,6 +39,8 @@ enum FlightFlag : std::uint8_t {
     kLost = 2,      ///< and not yet sent again
     kRepeated = 4,  ///< sent more than once: no RTT sample (Karn)
     kFlightFin = 8,  ///< its last sequence number is the FIN
+    kStamped = 16,   ///< the stamp is there
+    kAppLimited = 32,  ///< SentStamp::app_limited
 };
 
 struct Flight {
@@ -49,15 +51,28 @@ struct Flight {
     Index record = kNil;        ///< where its first byte lies; nil if it is a FIN alone
     std::uint32_t offset = 0;   ///< in that record
     std::uint32_t sent_us = 0;  ///< low bits of the clock at the latest transmission
-    std::uint8_t flags = 0;     ///< FlightFlag bits
-    std::uint8_t reserved = 0;
-    std::uint16_t reserved2 = 0;
+    // SentStamp, of the latest transmission
+    std::uint32_t delivered = 0;
+    std::uint32_t delivered_us = 0;
+    std::uint32_t first_sent_us = 0;
+    std::uint8_t flags = 0;  ///< FlightFlag bits
+    std::array<std::uint8_t, 3> reserved{};
 
     Seq end() const { return first + length; }
     bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
     std::uint32_t text_bytes() const { return length - (has(kFlightFin) ? 1u : 0u); }
+    SentStamp stamp() const {
+        return {delivered, delivered_us, first_sent_us, has(kAppLimited)};
+    }
+    void stamp(const SentStamp& s) {
+        delivered = s.delivered;
+        delivered_us = s.delivered_us;
+        first_sent_us = s.first_sent_us;
+        flags = static_cast<std::uint8_t>((flags & ~kAppLimited) | kStamped |
+                                          (s.app_limited ? kAppLimited : 0));
+    }
 };
-static_assert(sizeof(Flight) == 32);
+static_assert(sizeof(Flight) == 44);
 
 using SendPool = Pool<SendEntry, &SendEntry::next>;
 using FlightPool = Pool<Flight, &Flight::next>;
@@ -69,8 +84,8 @@ public:
 
     SendPool& records() { return records_; }
     FlightPool& flights() { return flights_; }
-    const FlightPool& flights() const { return flights_; }
     const SendPool& records() const { return records_; }
+    const FlightPool& flights() const { return flights_; }
 
     /// Queues a slice behind what `c` has. False without a free record.
     bool append(Connection& c, Index connection, const shm::Slice& slice);

@@ -79,13 +79,26 @@ void Machine::fire(Connection& c, Index self, Instant now) {
             c.retransmit_at = now + Micros(c.info.rto_us);
             mark_output(c, self);
         } else if (c.flight_head != kNil) {
-            if (!wait_as_others(c, now)) retransmit_timeout(c, self, now);
+            if (!wait_for_repeat(c, now) && !wait_as_others(c, now))
+                retransmit_timeout(c, self, now);
         } else {
             persist_timeout(c, self, now);
         }
         if (c.info.state == TcpState::Closed || c.info.state == TcpState::Free) return;
     }
+    if (pace_deadline(c) <= now) mark_output(c, self);
     if (c.life_at <= now) life_timeout(c, self, now);
+}
+
+/// The timer runs since the last progress; what went again since then, or could not yet for its
+/// pace, has a round trip of its own to be answered in. Returns whether to wait for it.
+bool Machine::wait_for_repeat(Connection& c, Instant now) {
+    if (c.info.timeouts != 0) return false;  // that timer began with the repeat itself
+    const std::uint32_t waited = low_us(now) - send_.flights()[c.flight_head].sent_us;
+    if (nothing_left_yet(c)) c.retransmit_at = now + Micros(c.info.rto_us);
+    else if (waited < c.info.rto_us) c.retransmit_at = now + Micros(c.info.rto_us - waited);
+    else return false;
+    return true;
 }
 
 bool Machine::gave_up(Connection& c, Instant now, std::uint32_t limit) const {

@@ -22,19 +22,50 @@ constexpr std::uint32_t kLongestEchoMs = 1000;
 
 }  // namespace
 
-/// Two proofs that nothing had been lost: an ACK that echoes a timestamp from before the first
-/// repeat (Eifel, RFC 3522 §3.2), and after a time-out the peer's word that it got the repeat
-/// twice (RFC 3708 §3).
+/// What a recovery changes first, so that it can be taken back. Without a record that is the
+/// window alone.
+void Machine::remember_for_undo(Connection& c, Instant now) {
+    // Not again when a time-out comes on top: an echo of the first repeat would prove it needless
+    // (RFC 3522 §3.2).
+    if (c.undo_cwnd != 0 && c.recovering()) return;
+    c.undo_cwnd = c.info.cwnd_bytes;
+    if (Extra* known = need_extra(c); known != nullptr)
+        known->undo = {c.congestion, c.info.ssthresh_bytes, c.snd_una(), 0, 0};
+    c.undo_stamp = timestamp(c, now);
+}
+
+/// In a recovery that ACKs began, one hole may have been an overtaken segment and others losses:
+/// while a repeat is on its way nothing is proven of its segment.
+bool Machine::repeat_outstanding(const Connection& c) const {
+    if (c.recovery() != RecoveryState::Fast) return false;
+    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
+        const Flight& f = send_.flights()[i];
+        if (f.has(kRepeated) && !f.has(kSacked)) return true;
+    }
+    return false;
+}
+
+/// Proofs that nothing had been lost: an ACK that echoes a timestamp from before the first repeat
+/// (Eifel, RFC 3522 §3.2), and the peer's word (RFC 3708 §3): after a time-out that it got the
+/// repeat twice, else that it got twice all that was repeated. The last of these words may come
+/// when the recovery is over.
 void Machine::try_undo(Connection& c, const AckReport& report, const Segment& seg) {
-    if (c.undo_cwnd == 0 || c.recovery() == RecoveryState::Open) return;
-    if (report.echoed) {  // there was congestion all the same (RFC 4015 §3.4)
+    if (c.undo_cwnd == 0) return;
+    const bool open = c.recovery() == RecoveryState::Open;
+    if (report.echoed && !open) {  // there was congestion all the same (RFC 4015 §3.4)
         c.spurious = kNoTest;
         return;
     }
-    const bool echoed = seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
+    const bool echoed = !open && seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
-    const bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
-    if (echoed && report.acked_bytes > 0) {
+    bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
+    if (Extra* known = extra(c); known != nullptr && report.needless_bytes > 0) {
+        if (open || c.recovery() == RecoveryState::Fast) widen_reordering(c);
+        known->undo.needless_bytes += report.needless_bytes;
+        const bool all = known->undo.needless_bytes >= known->undo.repeated_bytes;
+        told = told || (all && known->undo.repeated_bytes > 0);
+    }
+    if (echoed && report.acked_bytes > 0 && !repeat_outstanding(c)) {
         // The echo measures where Karn's rule forbids the flight to (RFC 7323 §4.1): without it
         // the estimate would never learn of a round trip longer than the timer.
         const std::uint32_t ms = timestamp(c, report.now) - seg.ts_echo;
@@ -70,11 +101,21 @@ void Machine::undo(Connection& c) {
     if (c.recovery() == RecoveryState::AfterTimeout) {
         count(shm::Counter::TcpSpuriousTimeouts);
         learn_patience(c);
+    } else {
+        count(shm::Counter::TcpSpuriousRecoveries);
+        c.set(kReorderSeen);
     }
     for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
         send_.mark_found(c, i);
     c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
-    c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
+    if (const Extra* known = extra(c); known != nullptr) {
+        c.congestion = known->undo.congestion;
+        c.info.ssthresh_bytes = known->undo.ssthresh_bytes;
+    } else {
+        c.info.ssthresh_bytes = std::max(c.info.ssthresh_bytes, c.undo_cwnd);
+    }
+    if (Bbr* bbr = bbr_of(c); bbr != nullptr) bbr->on_undo();
+    update_pacing(c);
     c.enter(RecoveryState::Open);
     c.spurious = kNoTest;
     c.delivery.round = {};

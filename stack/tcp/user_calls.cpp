@@ -202,6 +202,7 @@ Violation Machine::user_send(Connection& c, Index self, const Submission& s) {
             return Violation::SliceOutsideArena;
     // Nothing may be sent any more: its bytes are the client's again with Closed.
     if (c.has(kFinQueued) || !may_queue(c.info.state)) return Violation::None;
+    note_application(c, now_);
     for (std::size_t i = 0; i < s.count; ++i) {
         if (s.slices[i].length == 0) continue;
         const std::uint32_t before = send_.records().used();
@@ -380,6 +381,16 @@ Violation Machine::user_option(Connection& c, Index self, const shm::OptionBody&
             if (value == 0 || value > 255) return Violation::BadOption;
             c.ip.ttl = static_cast<std::uint8_t>(value);
             return Violation::None;
+        case ConnectionOption::MaxPacingRate: {
+            if (value == 0 && c.extra == kNil) return Violation::None;
+            Extra* known = need_extra(c);
+            if (known == nullptr) return Violation::None;
+            known->pace.most_kbps = static_cast<std::uint32_t>(
+                std::min<std::uint64_t>((value + 999) / 1000, 0xffff'ffff));
+            update_pacing(c);
+            mark_output(c, self);
+            return Violation::None;
+        }
         case ConnectionOption::DeferAccept:
         case ConnectionOption::FastOpen: return Violation::None;
         case ConnectionOption::UnsentLowWater: watch_unsent(c, self, value); return Violation::None;

@@ -87,10 +87,13 @@ def available_congestion():
 
 
 def make_senders(lab, wanted):
-    """{name: (rig, congestion control)}; the kernel's share a wire."""
+    """{name: (rig, congestion control)}; chiru's share a wire, and so do the kernel's."""
     senders = {}
-    if "chiru" in wanted:
-        senders["chiru"] = (Rig(lab, "chiru", True), None)
+    ours = {name: congestion for name, congestion in {"chiru": None, "chiru-bbr": "bbr"}.items()
+            if name in wanted}
+    if ours:
+        rig = Rig(lab, "chiru", True)
+        senders |= {name: (rig, congestion) for name, congestion in ours.items()}
     kernel = [f"linux-{name}" for name in available_congestion() if f"linux-{name}" in wanted]
     if kernel:
         rig = Rig(lab, "linux", False)
@@ -133,7 +136,7 @@ def main():
     parser.add_argument("--rtt", type=float, action="append", help="ms; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--senders", default="chiru,linux-cubic,linux-bbr")
+    parser.add_argument("--senders", default="chiru,linux-cubic,chiru-bbr,linux-bbr")
     parser.add_argument("--requests", action="store_true", help="completion times as well")
     parser.add_argument("--json", type=pathlib.Path)
     wish = parser.parse_args()

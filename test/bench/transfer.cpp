@@ -7,7 +7,9 @@
 //                  [--request-bytes N] [--congestion NAME]
 //
 // stream    sends as fast as it goes; the receiver tells now and then how much it has
-// requests  each connection sends a request and waits for the receiver's byte that says "all here"
+// requests  each connection sends a request and waits for the receiver's byte that says "all here".
+//           It says so in several segments, and the first that is there counts: else the time would
+//           be that of the receiver's own retransmission timer whenever its one segment was lost
 //
 // The client prints one line of JSON.
 #include <arpa/inet.h>
@@ -34,6 +36,7 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr std::size_t kPiece = 65'536;
 constexpr std::chrono::milliseconds kReport{20};
+constexpr std::uint64_t kAnswers = 4;
 
 struct Options {
     int serve = 0;
@@ -95,7 +98,8 @@ void take_stream(int fd, std::vector<char>& buffer) {
 void take_requests(int fd, std::vector<char>& buffer, std::uint32_t bytes) {
     buffer.resize(bytes);
     while (read_all(fd, buffer.data(), bytes))
-        if (!write_all(fd, "!", 1)) return;
+        for (std::uint64_t i = 0; i < kAnswers; ++i)
+            if (!write_all(fd, "!", 1)) return;
 }
 
 void serve_one(int fd) {
@@ -174,6 +178,17 @@ void send_stream(const Options& options) {
     _exit(0);  // the feeder may be blocked for as long as the network takes
 }
 
+/// Until so many bytes have come in all; takes what is there.
+bool wait_for(int fd, std::uint64_t& total, std::uint64_t bytes) {
+    char room[64];
+    while (total < bytes) {
+        const ssize_t got = read(fd, room, sizeof room);
+        if (got <= 0) return false;
+        total += static_cast<std::uint64_t>(got);
+    }
+    return true;
+}
+
 void send_requests(const Options& options) {
     std::vector<std::vector<double>> times(static_cast<std::size_t>(options.connections));
     std::vector<std::thread> threads;
@@ -183,10 +198,11 @@ void send_requests(const Options& options) {
         threads.emplace_back([&options, &mine, end] {
             const int fd = open_connection(options);
             const std::vector<char> request(options.request_bytes, 'x');
-            char answer = 0;
-            while (Clock::now() < end) {
+            std::uint64_t answers = 0;
+            for (std::uint64_t sent = 0; Clock::now() < end; ++sent) {
                 const auto begun = Clock::now();
-                if (!write_all(fd, request.data(), request.size()) || !read_all(fd, &answer, 1))
+                if (!write_all(fd, request.data(), request.size()) ||
+                    !wait_for(fd, answers, sent * kAnswers + 1))
                     break;
                 mine.push_back(Seconds(Clock::now() - begun).count() * 1e6);
             }

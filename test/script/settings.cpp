@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "test/script/settings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <stdexcept>
@@ -35,7 +36,12 @@ constexpr auto kControllers =
         {"reno", shm::CongestionAlgorithm::Reno},
         {"cubic", shm::CongestionAlgorithm::Cubic},
         {"dctcp", shm::CongestionAlgorithm::Dctcp},
+        {"bbr", shm::CongestionAlgorithm::Bbr},
     });
+constexpr auto kPacingPolicies = std::to_array<std::pair<std::string_view, PacingPolicy>>({
+    {"auto", PacingPolicy::Auto},
+    {"on", PacingPolicy::On},
+});
 
 constexpr auto kEcnPolicies = std::to_array<std::pair<std::string_view, EcnPolicy>>({
     {"off", EcnPolicy::Off},
@@ -67,6 +73,7 @@ constexpr auto kOptions = std::to_array<std::pair<std::string_view, shm::Connect
     {"receive_buffer", shm::ConnectionOption::ReceiveBuffer},
     {"linger_zero", shm::ConnectionOption::LingerZero},
     {"congestion", shm::ConnectionOption::CongestionControl},
+    {"max_pacing_rate", shm::ConnectionOption::MaxPacingRate},
     {"max_segment", shm::ConnectionOption::MaxSegment},
     {"tos", shm::ConnectionOption::TypeOfService},
     {"ttl", shm::ConnectionOption::TimeToLive},
@@ -112,6 +119,7 @@ void apply(const Setting& setting, TcpConfig& config) {
     const bool known = (name == "congestion" && choose(kControllers, value, config.congestion)) ||
                        (name == "mtu_probing" && choose(kProbing, value, config.mtu_probing)) ||
                        (name == "ecn" && choose(kEcnPolicies, value, config.ecn)) ||
+                       (name == "pacing" && choose(kPacingPolicies, value, config.pacing)) ||
                        (name == "syn_cookies" && choose(kSwitch, value, config.syn_cookies)) ||
                        (name == "fast_open" && choose(kFastOpen, value, config.fast_open));
     if (!known) throw std::runtime_error("'" + name + " " + value + "' cannot be set");

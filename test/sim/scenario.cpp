@@ -124,6 +124,8 @@ HostOptions draw_host(Draw& draw, std::uint8_t number) {
     if (draw.one_in(6)) host.tcp.min_rto = 200ms;
     if (draw.one_in(3)) host.tcp.ecn = EcnPolicy::On;
     if (draw.one_in(6)) host.tcp.congestion = shm::CongestionAlgorithm::Dctcp;
+    if (draw.one_in(5)) host.tcp.congestion = shm::CongestionAlgorithm::Bbr;
+    if (draw.one_in(5)) host.tcp.pacing = PacingPolicy::On;
     return host;
 }
 

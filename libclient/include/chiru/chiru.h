@@ -320,7 +320,7 @@ enum chiru_option {
     CHIRU_RECEIVE_BUFFER = 9,  /* bytes the window may grow to; 0: automatic */
     CHIRU_SEND_BUFFER = 10,    /* bytes that may be sent and not yet acknowledged; else automatic */
     CHIRU_LINGER_ZERO = 11,    /* 0 or 1: close resets */
-    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC, CHIRU_RENO, CHIRU_DCTCP */
+    CHIRU_CONGESTION = 12,     /* CHIRU_CUBIC ... */
     CHIRU_MAX_SEGMENT = 13,    /* bytes; set before connecting or listening, in either direction */
     CHIRU_TYPE_OF_SERVICE = 14,/* IPv4 TOS or IPv6 traffic class */
     CHIRU_TIME_TO_LIVE = 15,   /* IPv4 TTL or IPv6 hop limit */
@@ -328,17 +328,19 @@ enum chiru_option {
                                   after so many seconds */
     CHIRU_UNSENT_LOW_WATER = 17, /* bytes not sent yet, at which send says -EAGAIN; writable again
                                     below half of it (TCP_NOTSENT_LOWAT); 0: no bound */
-    CHIRU_FAST_OPEN = 18       /* data in the SYN (RFC 7413), which the peer may receive twice.
+    CHIRU_FAST_OPEN = 18,      /* data in the SYN (RFC 7413), which the peer may receive twice.
                                   Before connecting, 1: CHIRU_WRITABLE comes at once where the
                                   destination's cookie is known, and the first chiru_send() travels
                                   with the SYN; elsewhere it comes with the connection. Before
                                   listening: how many connections at once may be accepted and
                                   used before their handshake is complete; 0: none */
+    CHIRU_MAX_PACING_RATE = 19 /* bytes a second to send at most, evenly; 0: no bound */
 };
 
 #define CHIRU_CUBIC 0
 #define CHIRU_RENO 1
 #define CHIRU_DCTCP 2
+#define CHIRU_BBR 3
 
 /* -EINVAL: no such option, or a value out of range. */
 CHIRU_API int chiru_set_option(chiru_channel *channel, chiru_socket socket,

@@ -75,8 +75,10 @@ void Cubic::on_loss(CongestionWindow& window, const LossReport& loss) {
     if (window.untried()) std::construct_at(&curve_);
     Curve& curve = curve_;
     const float cwnd = segments(std::max(loss.in_flight_bytes, window.mss), window);
-    // §4.7, fast convergence: a plateau lower than the last one makes room for newcomers
-    curve.w_max = cwnd < curve.w_max ? cwnd * (1 + kBeta) / 2 : cwnd;
+    // §4.7, fast convergence: a plateau lower than the last one makes room for newcomers. After a
+    // time-out (§4.8) the curve begins flat where slow start will have ended.
+    if (loss.timeout) curve.w_max = 0;
+    else curve.w_max = cwnd < curve.w_max ? cwnd * (1 + kBeta) / 2 : cwnd;
     curve.epoch_ms = 0;
     const float kept = static_cast<float>(loss.in_flight_bytes) * kBeta;
     const auto reduced = static_cast<std::uint32_t>(kept);

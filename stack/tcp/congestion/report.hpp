@@ -29,6 +29,22 @@ constexpr std::uint32_t initial_window(std::uint32_t mss) {
     return std::min(10 * mss, std::max(2 * mss, 14'600u));
 }
 
+/// What a transmission carries of the deliveries before it (congestion/rate.hpp). Times are low
+/// bits of the clock.
+struct SentStamp {
+    std::uint32_t delivered = 0;      ///< bytes, until then
+    std::uint32_t delivered_us = 0;   ///< the last of them
+    std::uint32_t first_sent_us = 0;  ///< of those that the same ACKs will tell of
+    bool app_limited = false;
+};
+
+/// Of the transmissions that an ACK tells of, the one that went last.
+struct NewestArrival {
+    SentStamp stamp;
+    std::uint32_t sent_us = 0;
+    bool known = false;
+};
+
 /// What one incoming ACK taught us.
 struct AckReport {
     Instant now{};
@@ -37,12 +53,16 @@ struct AckReport {
     std::uint32_t in_flight_bytes = 0;  ///< before this ACK
     std::uint32_t delivered_bytes = 0;  ///< that left the network: either, but nothing twice
     bool needless_repeat = false;       ///< the peer got something twice (DSACK, RFC 2883)
+    std::uint32_t needless_bytes = 0;   ///< of what this recovery sent again, so much of it
     bool cwnd_limited = false;          ///< the window, not the application, was the limit
     bool echoed = false;                ///< ECE: the peer saw marks (RFC 3168)
     bool reducing = false;              ///< in recovery, or at its end: the window must not grow
     Micros smoothed_rtt{0};             ///< 0 until there was a sample
     Micros rtt{0};                      ///< of the newest text acknowledged; 0: not measured
     bool original = false;  ///< text that was sent once and thought lost arrived
+    bool recovering = false;            ///< something is thought lost
+    std::uint64_t lost_bytes = 0;       ///< thought lost, since the connection began
+    NewestArrival newest;               ///< if transmissions are stamped
     Seq una;                            ///< SND.UNA, after this ACK
     Seq nxt;                            ///< SND.NXT
 };
@@ -54,6 +74,16 @@ struct LossReport {
     bool timeout = false;               ///< found by the RTO, not by ACKs
     bool marked = false;                ///< told by ECE: nothing was lost
 };
+
+/// How much time a paced burst may run ahead (pacing.cpp): some of a round trip, but not less than
+/// the timing wheel can tell, and not more than a millisecond.
+constexpr Micros burst_time(std::uint32_t min_rtt_us) {
+    return Micros(std::clamp<std::int64_t>(min_rtt_us / 8, 250, 1000));
+}
+constexpr std::uint32_t burst_bytes(std::uint32_t kbps, std::uint32_t min_rtt_us) {
+    const auto us = static_cast<std::uint64_t>(burst_time(min_rtt_us).count());
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(kbps * us / 1000, 1u << 30));
+}
 
 /// Round trips, told apart by sequence numbers: one ends when what was SND.NXT at its beginning is
 /// acknowledged.

@@ -121,6 +121,16 @@ TEST_CASE("A second loss below the plateau lowers it, so that newcomers find roo
     CHECK(twice.segments() < 720);
 }
 
+TEST_CASE("After a time-out the curve begins where slow start ends, and flat", "[tcp][rfc9438]") {
+    Path path(200ms);
+    path.set(1000);
+    path.lose(true);
+    while (path.window().slow_start()) path.round();
+    const double begun = path.segments();
+    path.run(5s);
+    CHECK(path.segments() == Approx(begun + 0.4 * 125).epsilon(0.03));  // K = 0
+}
+
 TEST_CASE("A window that the application does not fill does not grow", "[tcp][rfc9438]") {
     Path path(50ms);
     for (int i = 0; i < 20; ++i) path.round(false);
