@@ -101,6 +101,8 @@ Script::~Script() {
     if (std::uncaught_exceptions() == 0) CHECK(sent_.empty());
     kept_.clear();
     host_.stack().detach_session(Host::kSession, now_);
+    // As control does when nobody is left: what nobody has looked at went back to the listener.
+    host_.stack().unlisten(kListener, now_);
     for (int i = 0; i < 200; ++i) advance(std::chrono::seconds(1));
     host_.flush_device();
     CHECK(host_.slots_out() == 0);
