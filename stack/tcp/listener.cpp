@@ -165,7 +165,9 @@ void Machine::leave_listener(shm::ListenerId id, SessionIndex session, Instant n
 
 /// Is it as it came from the listener: has no client said anything on it, or read of it?
 bool Machine::may_go_back(const Connection& c) const {
-    if (c.info.state != TcpState::Established && c.info.state != TcpState::CloseWait) return false;
+    const bool open = c.info.state == TcpState::Established ||
+                      c.info.state == TcpState::CloseWait || c.early();
+    if (!open) return false;
     if (c.has(kClientGone | kFinQueued)) return false;
     if (c.send_head != kNil || c.info.snd_end != c.info.iss + 1) return false;
     const std::uint32_t fin = c.info.state == TcpState::CloseWait ? 1 : 0;
