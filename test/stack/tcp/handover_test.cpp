@@ -24,7 +24,7 @@ constexpr std::uint32_t kText = 700;
 struct Workers {
     Workers() {
         host.stack().listen(kListener, {host.v4(), 80}, 0, {.backlog = 64});
-        for (const std::uint16_t session : {10, 11})
+        for (const std::uint16_t session : {std::uint16_t{10}, std::uint16_t{11}})
             host.stack().share_listener(kListener, session);
         first.credit(kListener, 8);
     }
