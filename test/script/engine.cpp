@@ -318,6 +318,7 @@ std::string EngineTarget::look(const std::vector<std::string>& words) {
 std::string EngineTarget::leftovers() {
     for (Socket& s : sockets_) s.unread.clear();
     host_->stack().detach_session(sim::Host::kSession, now_);
+    host_->stack().unlisten(kListener, now_);  // else what nobody accepted waits for another program
     for (int i = 0; i < 400 && host_->tables().connections_live > 0; ++i)
         pass(std::chrono::seconds(1));
     pass(Micros(0));
