@@ -310,6 +310,8 @@ private:
 
     // input.cpp
     shm::Counter segment_arrives(Connection& c, Arrival& a);
+    static bool is_predicted(const Connection& c, const Segment& seg);
+    shm::Counter take_predicted(Connection& c, Arrival& a);
     Verdict check_sequence(Connection& c, Arrival& a);
     Verdict check_reset(Connection& c, Arrival& a);
     Verdict check_syn(Connection& c, Arrival& a);
