@@ -88,6 +88,7 @@ public:
 
     void advance(Instant now);
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    void hold(SendRecord record);
     void sent(SendRecord record);
     Instant next_deadline() const;
 

@@ -175,6 +175,7 @@ public:
     void path_ready(std::uint32_t neighbor, bool reachable, Instant now);
     void advance(Instant now);
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    void hold(SendRecord record);
     void sent(SendRecord record);
     Instant next_deadline() const;
     void attach_session(SessionIndex session, const SessionConfig& config);

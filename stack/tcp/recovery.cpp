@@ -87,6 +87,9 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
     if (!c.recovering() && c.snd_una() == c.recover) return false;
     if (partial) c.info.dup_acks = 0;
     const std::uint32_t before = c.lost_bytes;
+    // One segment is lost, though the port may have cut more from the flight.
+    const Flight& head = send_.flights()[c.flight_head];
+    if (head.text_bytes() > c.info.mss) send_.split(c, c.flight_head, c.info.mss);
     send_.mark_lost(c, c.flight_head);
     return c.lost_bytes > before;
 }
@@ -186,7 +189,9 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
     // Half the floor: sooner, it would only measure how punctual the peer's threads are.
     const std::int64_t floor = rto_floor(c.info, config_.tcp);
     std::int64_t wait = std::max<std::int64_t>(2 * std::int64_t{c.info.srtt_us}, floor / 2);
-    if (c.flight_head == c.flight_tail) wait += std::max(kPeerAckDelayUs, floor);
+    const bool single = c.flight_head == c.flight_tail &&
+                        send_.flights()[c.flight_head].text_bytes() <= c.info.mss;
+    if (single) wait += std::max(kPeerAckDelayUs, floor);
     if (now + Micros(wait) >= c.retransmit_at) return;
     c.retransmit_at = now + Micros(wait);
     c.set(kTailArmed);
