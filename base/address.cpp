@@ -26,19 +26,6 @@ std::string IpAddress::to_string() const {
     return text;
 }
 
-bool IpAddress::is_unspecified() const {
-    return *this == IpAddress() || *this == v4(0);
-}
-
-bool IpAddress::is_loopback() const {
-    if (is_v4()) return bytes_[12] == 127;
-    return *this == IpAddress(Bytes{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
-}
-
-bool IpAddress::is_multicast() const {
-    return is_v4() ? (bytes_[12] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
-}
-
 bool IpAddress::is_link_local() const {
     if (is_v4()) return bytes_[12] == 169 && bytes_[13] == 254;
     return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;

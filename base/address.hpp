@@ -67,16 +67,29 @@ public:
                        : std::span<const std::uint8_t>(bytes_);
     }
 
-    bool is_unspecified() const;  ///< 0.0.0.0 or ::
-    bool is_loopback() const;     ///< 127.0.0.0/8 or ::1
-    bool is_multicast() const;    ///< 224.0.0.0/4 or ff00::/8
+    constexpr bool is_unspecified() const {  ///< 0.0.0.0 or ::
+        return *this == IpAddress() || *this == v4(0);
+    }
+    constexpr bool is_loopback() const {  ///< 127.0.0.0/8 or ::1
+        return is_v4() ? bytes_[12] == 127
+                       : *this == IpAddress(Bytes{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+    }
+    constexpr bool is_multicast() const {  ///< 224.0.0.0/4 or ff00::/8
+        return is_v4() ? (bytes_[12] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+    }
     bool is_link_local() const;   ///< 169.254.0.0/16 or fe80::/10
     bool is_broadcast() const { return is_v4() && v4_bits() == 0xffff'ffff; }
 
-    friend constexpr bool operator==(const IpAddress&, const IpAddress&) = default;
+    friend constexpr bool operator==(const IpAddress& a, const IpAddress& b) {
+        const Words x = a.words(), y = b.words();  // by bytes it would be a call of memcmp()
+        return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+    }
     friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;
 
 private:
+    using Words = std::array<std::uint64_t, 2>;
+    constexpr Words words() const { return std::bit_cast<Words>(bytes_); }
+
     Bytes bytes_{};
 };
 static_assert(sizeof(IpAddress) == 16 && alignof(IpAddress) == 1);

@@ -9,6 +9,12 @@
 #include <cerrno>
 
 namespace chiru::client {
+namespace {
+
+/// A sender is woken for so much room at the latest: the shard must not run dry meanwhile.
+constexpr std::uint32_t kRoomBytes = 128u << 10;
+
+}  // namespace
 
 void Channel::handle(Lane& lane, const shm::Completion& completion) {
     using enum shm::CompletionOp;
@@ -198,8 +204,10 @@ void Channel::on_sent(Socket& socket, std::uint32_t bytes) {
         bytes -= part;
         if (extent.returned == extent.filled) pop_extent(socket);
     }
-    // Not for every byte: a sender at its limit is woken when a quarter of it is free again.
-    if (socket.tx_bytes <= socket.tx_limit - socket.tx_limit / 4) offer_room(socket);
+    // Not for every byte: a sender at its limit is woken when a quarter of it is free again, or as
+    // much as is worth it in any case.
+    const std::uint32_t free = std::min(socket.tx_limit / 4, kRoomBytes);
+    if (socket.tx_bytes <= socket.tx_limit - free) offer_room(socket);
 }
 
 /// The send buffer grows with what the network carries, unless the program has fixed it; and the

@@ -24,7 +24,8 @@ struct PortConfig {
     MacAddress mac;
     std::uint16_t mtu = 1500;    ///< IP packet bytes
     std::uint32_t offloads = 0;  ///< shm::PortOffload bits
-    /// Payload bytes of the largest frame the port segments by itself; 0 without TSO.
+    /// Payload bytes of the largest frame that is cut into segments behind the stack: by the port,
+    /// or by its driver (segmenter.hpp). 0: by nobody.
     std::uint32_t tso_bytes = 0;
 };
 

@@ -54,6 +54,8 @@ struct TxSlice {
 };
 
 inline constexpr std::size_t kMaxTxSlices = 8;
+/// The most segments that a port is asked to cut a frame into.
+inline constexpr std::size_t kMaxTxSegments = 64;
 /// Room for every header, and for payload short enough to be copied behind it.
 inline constexpr std::size_t kMinHeadBytes = 2048;
 

@@ -22,7 +22,7 @@ struct Path {
     std::uint32_t generation = 0;
     std::uint8_t local = 0;        ///< 1: the remote is one of our own addresses
     std::uint8_t offload_l4 = 0;   ///< 1: the port completes TCP checksums (or the path is local)
-    std::uint16_t tso_bytes = 0;   ///< payload the port segments by itself; 0: it does not
+    std::uint16_t tso_bytes = 0;   ///< payload that is cut into segments behind us; 0: none
 };
 static_assert(sizeof(Path) == 16);
 

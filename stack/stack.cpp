@@ -90,6 +90,8 @@ std::size_t Stack::transmit(std::span<TxFrame> frames, Instant now) {
     return count + state_->network.transmit(frames.subspan(count), now);
 }
 
+void Stack::hold(SendRecord record) { state_->tcp.hold(record); }  // UDP's are never cut
+
 void Stack::sent(SendRecord record) {
     if (udp::Engine::is_ours(record)) state_->udp.sent(record);
     else state_->tcp.sent(record);

@@ -58,6 +58,9 @@ public:
     /// Fills `frames` with what may be sent now and returns how many. Control traffic comes first.
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
 
+    /// The driver names a slice in one frame more: sent() will come once more for it.
+    void hold(SendRecord record);
+
     /// The device needs this slice of a frame no longer.
     void sent(SendRecord record);
 

@@ -205,6 +205,9 @@ Result<void, std::string> DataPlane::State::start_shards(const PlaneConfig& conf
         setup.spin = config.spin;
         setup.stack = stack;
         setup.stack.shard = i;
+        // Frames for a queue of another shard's are handed over as one piece.
+        for (std::size_t port = 0; port < ports.size(); ++port)
+            if (i >= ports[port]->queues()) setup.stack.ports[port].tso_bytes = 0;
         setup.directory = directory;
         setup.page = &directory->shards[i];
         setup.ports = &ports;

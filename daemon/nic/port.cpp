@@ -36,6 +36,8 @@ constexpr std::uint32_t kXdpFillBuffers = 4096;  // the fill queue, and what is 
 constexpr std::size_t kTableGroup = RTE_ETH_RETA_GROUP_SIZE;
 constexpr Micros kServerPatience{200'000};    // of a memif client that starts
 constexpr std::uint32_t kTsoBytes = 64'000;   // and headers make at most 64 KiB
+/// What we cut ourselves. Larger ones would spare little more, and make others wait.
+constexpr std::uint32_t kCutBytes = 16'384;
 
 /// Whether the driver's software offloads are worth having: they are not. It would compute what the
 /// stack computes, only later, with the frame out of the cache.
@@ -243,7 +245,7 @@ void Port::negotiate(const rte_eth_dev_info& device, rte_eth_conf& wanted) {
         wanted.txmode.offloads &= ~RTE_ETH_TX_OFFLOAD_TCP_TSO;  // it needs scattered frames
         config_.offloads &= ~std::uint32_t{shm::kOffloadTso};
     }
-    config_.tso_bytes = (config_.offloads & shm::kOffloadTso) != 0 ? kTsoBytes : 0;
+    config_.tso_bytes = leaves_cutting() ? kCutBytes : kTsoBytes;
     if (hardware && negotiate_hash(device, wanted)) config_.offloads |= shm::kOffloadRss;
 }
 

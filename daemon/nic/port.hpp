@@ -87,6 +87,8 @@ public:
     bool hashes_flows() const { return hashes_flows_; }
     /// The driver takes one contiguous buffer a frame, out of the receive arena.
     bool sends_from_arena() const { return sends_from_arena_; }
+    /// It takes segments only, and whoever sends cuts large frames first.
+    bool leaves_cutting() const { return (config_.offloads & shm::kOffloadTso) == 0; }
     bool needs_prepare() const;
     /// Frames may be larger than the MTU.
     bool coalesces() const { return (config_.offloads & shm::kOffloadLro) != 0; }

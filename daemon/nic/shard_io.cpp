@@ -4,6 +4,7 @@
 #include "daemon/nic/attached_slice.hpp"
 #include "daemon/nic/coalesced.hpp"
 #include "daemon/nic/memif_guard.hpp"
+#include "stack/segmenter.hpp"
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -84,6 +85,8 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
         queue.guard = port->needs_guard();
         if (port->coalesces()) queue.pieces = most_pieces(arena.data_bytes());
         queue.paused = !port->is_started();
+        queue.cuts = queue.own && port->leaves_cutting();
+        queue.unsent.resize(queue.cuts ? kCutBacklog : kBacklog);
         queues_.push_back(queue);
     }
 }
@@ -91,7 +94,7 @@ ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> por
 ShardIo::~ShardIo() {
     for (Queue& queue : queues_)
         for (std::size_t i = 0; i < queue.count; ++i)
-            rte_pktmbuf_free(queue.unsent[(queue.first + i) % kBacklog]);
+            rte_pktmbuf_free(queue.waiting(i));
     for (std::size_t i = 0; i < head_count_; ++i) rte_pktmbuf_free(heads_[i]);
 }
 
@@ -218,33 +221,70 @@ std::span<TxFrame> ShardIo::lend(Instant now) {
     std::size_t room = std::min({head_count_, local_.size() - local_count_,
                                  handoffs_.size() - handoff_count_});
     for (Queue& queue : queues_) {
-        if (queue.count + room > kBacklog) burst(queue, now);
-        room = std::min<std::size_t>(room, kBacklog - queue.count);
+        if (room_of(queue) < room) burst(queue, now);
+        room = std::min(room, room_of(queue));
     }
     return {frames_.data(), room};
+}
+
+/// So many frames can wait in the queue, whatever they are cut into.
+std::size_t ShardIo::room_of(const Queue& queue) {
+    if (!queue.cuts) return kBacklog - queue.count;
+    return queue.count >= kBacklog ? 0 : (kCutBacklog - queue.count) / kMaxTxSegments;
 }
 
 void ShardIo::send(std::size_t count, Instant now) {
     if (count == 0) return;
     for (std::size_t i = 0; i < count; ++i) {
-        TxFrame& frame = frames_[i];
-        const bool outside = frame.port < queues_.size();
-        if (outside && !queues_[frame.port].port->sends_from_arena()) {
-            finish(frame, std::exchange(heads_[i], nullptr));
-            continue;
-        }
-        // Its bytes are copied, and the head is lent again.
-        if (frame.port == kLocalPort) {
-            send_local(frame);
-        } else if (outside) {
-            if (rte_mbuf* copy = copy_into_arena(frame)) enqueue(queues_[frame.port], copy);
-        } else {
-            slices_done(frame);
-        }
+        const TxFrame& frame = frames_[i];
+        if (frame.port < queues_.size()) send_outside(i);
+        else if (frame.port == kLocalPort) send_local(frame);
+        else slices_done(frame);
     }
     close_gaps(count);
     for (Queue& queue : queues_)
         if (queue.count != 0) burst(queue, now);
+}
+
+/// A head that is not given away with its frame is lent again.
+void ShardIo::send_outside(std::size_t place) {
+    TxFrame& frame = frames_[place];
+    Queue& queue = queues_[frame.port];
+    if (queue.cuts && (frame.flags & kTxSegment) != 0) {
+        send_cut(frame);
+    } else if (!queue.port->sends_from_arena()) {
+        finish(frame, std::exchange(heads_[place], nullptr));
+    } else if (rte_mbuf* copy = copy_into_arena(frame)) {
+        enqueue(queue, copy);
+    }
+}
+
+/// All segments or none.
+void ShardIo::send_cut(const TxFrame& frame) {
+    Queue& queue = queues_[frame.port];
+    Segmenter segments(frame);
+    std::array<rte_mbuf*, kMaxTxSegments> heads;
+    const auto count = static_cast<unsigned>(segments.count());
+    counters_.add(Counter::TxCut);
+    if (rte_pktmbuf_alloc_bulk(pools_.heads(), heads.data(), count) != 0) {
+        counters_.add(Counter::PoolEmpty);
+        counters_.add(Counter::TxDropped, count);
+        return slices_done(frame);
+    }
+    for (unsigned i = 0; i < count; ++i) {
+        segment_.lend(data_of(heads[i]), pools_.head_bytes());
+        segments.next(segment_);
+        if (stack_ != nullptr)
+            for (std::size_t s = 0; s < segment_.slice_count; ++s)
+                stack_->hold(segment_.slices[s].record);
+        if (!queue.port->sends_from_arena()) {
+            finish(segment_, heads[i]);
+            continue;
+        }
+        if (rte_mbuf* copy = copy_into_arena(segment_)) enqueue(queue, copy);
+        rte_pktmbuf_free(heads[i]);
+    }
+    slices_done(frame);
 }
 
 /// The last heads take the places of those among the first `count` that were sent.
@@ -380,19 +420,19 @@ void ShardIo::enqueue(Queue& queue, rte_mbuf* frame) {
             frame, static_cast<PortIndex>(&queue - queues_.data()), queue.sender};
         return;
     }
-    queue.unsent[(queue.first + queue.count) % kBacklog] = frame;
+    queue.waiting(queue.count) = frame;
     ++queue.count;
     ++unsent_;
 }
 
 void ShardIo::send_for_other(const Handoff& handoff, Instant now) {
     Queue& queue = queues_[handoff.port];
-    if (queue.count == kBacklog) burst(queue, now);
-    if (queue.count == kBacklog) {
+    if (queue.count >= kBacklog) burst(queue, now);
+    if (queue.count >= kBacklog) {
         counters_.add(Counter::TxDropped);
         return drop(handoff);
     }
-    queue.unsent[(queue.first + queue.count) % kBacklog] = handoff.frame;
+    queue.waiting(queue.count) = handoff.frame;
     ++queue.count;
     ++unsent_;
 }
@@ -406,12 +446,12 @@ bool ShardIo::flush(Instant now) {
     return true;
 }
 
-/// Offers the port all it has not taken, in at most two pieces because the backlog is a ring.
+/// Offers the port all it has not taken, a piece of the ring at a time.
 std::size_t ShardIo::offer(Queue& queue) {
     std::size_t sent = 0;
     while (queue.count != 0) {
         const auto piece = static_cast<std::uint16_t>(
-            std::min<std::size_t>(queue.count, kBacklog - queue.first));
+            std::min({std::size_t{queue.count}, queue.unsent.size() - queue.first, kBacklog}));
         rte_mbuf** from = queue.unsent.data() + queue.first;
         const std::uint16_t ready =
             queue.prepare ? rte_eth_tx_prepare(queue.device, queue.queue, from, piece) : piece;
@@ -423,7 +463,8 @@ std::size_t ShardIo::offer(Queue& queue) {
             counters_.add(Counter::TxDropped);
             rte_pktmbuf_free(from[taken++]);
         }
-        queue.first = static_cast<std::uint16_t>((queue.first + taken) % kBacklog);
+        queue.first =
+            static_cast<std::uint16_t>((queue.first + taken) & (queue.unsent.size() - 1));
         queue.count = static_cast<std::uint16_t>(queue.count - taken);
         unsent_ -= taken;
         if (taken < piece) break;
@@ -452,6 +493,7 @@ std::uint16_t ShardIo::offer_guarded(const Queue& queue, rte_mbuf** frames, std:
 void ShardIo::burst(Queue& queue, Instant now) {
     const std::size_t sent = queue.paused ? 0 : offer(queue);
     if (queue.count == 0) {
+        queue.first = 0;  // where the cache has it
         queue.refused_since = kNever;
         return;
     }
@@ -460,7 +502,7 @@ void ShardIo::burst(Queue& queue, Instant now) {
     if (now - queue.refused_since < kPatience) return;
     counters_.add(Counter::TxDropped, queue.count);
     for (std::size_t i = 0; i < queue.count; ++i)
-        rte_pktmbuf_free(queue.unsent[(queue.first + i) % kBacklog]);
+        rte_pktmbuf_free(queue.waiting(i));
     unsent_ -= queue.count;
     queue.count = 0;
 }

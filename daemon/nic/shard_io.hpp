@@ -19,6 +19,7 @@
 #include "stack/stack.hpp"
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -90,7 +91,9 @@ public:
 private:
     /// An RxFlag bit of ours that the stack does not know: the device chose this shard by hash.
     static constexpr std::uint16_t kHashed = 0x8000;
+    /// More than that are not waited with. What was lent before may come on top, cut into many.
     static constexpr std::size_t kBacklog = 4 * kBurst;
+    static constexpr std::size_t kCutBacklog = std::bit_ceil(kBacklog + kBurst * kMaxTxSegments);
 
     struct Queue {
         Port* port = nullptr;
@@ -101,11 +104,14 @@ private:
         bool guard = false;
         bool paused = false;
         std::size_t pieces = 1;  ///< frames that one from the device may become
+        bool cuts = false;       ///< the port leaves it to us to cut frames into segments
         std::uint16_t sender = 0;  ///< the shard that has it
         std::uint16_t first = 0;
         std::uint16_t count = 0;
         Instant refused_since = kNever;
-        std::array<rte_mbuf*, kBacklog> unsent{};
+        std::vector<rte_mbuf*> unsent;  ///< a ring; its size is a power of two
+
+        rte_mbuf*& waiting(std::size_t i) { return unsent[(first + i) & (unsent.size() - 1)]; }
     };
 
     std::size_t receive(Queue& queue, std::span<RxFrame> frames);
@@ -115,7 +121,10 @@ private:
     void refill_heads();
     void close_gaps(std::size_t count);
     void send_local(const TxFrame& frame);
+    void send_outside(std::size_t place);
+    void send_cut(const TxFrame& frame);
     void finish(TxFrame& frame, rte_mbuf* head);
+    static std::size_t room_of(const Queue& queue);
     rte_mbuf* copy_into_arena(const TxFrame& frame);
     bool attach_slices(const TxFrame& frame, rte_mbuf* head);
     void append_slices(const TxFrame& frame, rte_mbuf* head);
@@ -137,6 +146,7 @@ private:
     std::array<rte_mbuf*, kBurst> heads_{};
     std::size_t head_count_ = 0;
     std::array<TxFrame, kBurst> frames_;  ///< the first head_count_ are ready to be lent
+    TxFrame segment_;                     ///< of a frame that is being cut
     std::array<RxFrame, kBurst> local_;
     std::size_t local_count_ = 0;
     std::array<Handoff, kBurst> handoffs_;

@@ -66,10 +66,9 @@ Group* GroupTable::leave(std::uint16_t interface, const IpAddress& address) {
     return group;
 }
 
-std::int64_t GroupTable::next_us() const {
-    std::int64_t next = kNeverUs;
-    for (const Group& group : table_) next = std::min(next, group.report_at_us);
-    return next;
+void GroupTable::find_next() {
+    next_us_ = kNeverUs;
+    for (const Group& group : table_) next_us_ = std::min(next_us_, group.report_at_us);
 }
 
 // ---- the network's part --------------------------------------------------------------------
@@ -107,7 +106,7 @@ void Network::change_group(Group& group, Instant now) {
                         group.address == wire::kAllNodes;
     group.answer = false;
     group.changes_left = silent ? 0 : kRobustness;
-    group.report_at_us = silent ? kNeverUs : to_us(now);
+    groups_.schedule(group, silent ? kNeverUs : to_us(now));
 }
 
 /// Whoever is at the other end of a link that came up knows nothing of us.
@@ -133,8 +132,8 @@ void Network::group_queried(std::uint16_t interface, const IpAddress& group,
         if (!group.is_unspecified() && each.address != group) continue;
         if (each.address == wire::kAllHosts || each.address == wire::kAllNodes) continue;
         each.answer = true;
-        each.report_at_us =
-            std::min(each.report_at_us, to_us(now) + random_delay(within_us));
+        groups_.schedule(each,
+                         std::min(each.report_at_us, to_us(now) + random_delay(within_us)));
     }
 }
 
@@ -187,6 +186,7 @@ void Network::advance_groups(Instant now) {
         group.report_at_us =
             group.changes_left > 0 ? to_us(now) + random_delay(kChangeIntervalUs) : kNeverUs;
     }
+    groups_.find_next();
 }
 
 void Network::report_groups_v4(std::uint16_t interface, Instant now) {

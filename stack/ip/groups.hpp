@@ -13,6 +13,7 @@
 #include "stack/ip/interface.hpp"
 #include "stack/table_carver.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -46,12 +47,21 @@ public:
     Group* join(std::uint16_t interface, const IpAddress& group);
     /// One member less; the record if that was the last one.
     Group* leave(std::uint16_t interface, const IpAddress& group);
-    std::int64_t next_us() const;
+    /// Reports of the group are due then.
+    void schedule(Group& group, std::int64_t report_at_us) {
+        group.report_at_us = report_at_us;
+        next_us_ = std::min(next_us_, report_at_us);
+    }
+    /// Nothing is due before. Every turn asks, so it is known without a look at the groups.
+    std::int64_t next_us() const { return next_us_; }
+    /// Looks for it, after reports were made.
+    void find_next();
 
 private:
     Group* find(std::uint16_t interface, const IpAddress& group);
 
     std::span<Group> table_;
+    std::int64_t next_us_ = kNeverUs;
     std::size_t live_ = 0;  ///< with members: nobody searches an empty table
 };
 

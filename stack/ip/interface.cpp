@@ -66,7 +66,7 @@ InterfaceTable::InterfaceTable(const StackConfig& config, TableCarver& carver, I
         to.info.name.set(from.name);
         to.mac = port.mac;
         to.offloads = port.offloads;
-        to.tso_bytes = (port.offloads & shm::kOffloadTso) != 0 ? port.tso_bytes : 0;
+        to.tso_bytes = port.tso_bytes;
         to.solicitations_left = kRouterSolicitations;
 
         const AddressTimer detect{.due_us = to_us(now), .left = kDadProbes};

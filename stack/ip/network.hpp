@@ -130,12 +130,19 @@ private:
         std::array<tcp::Incoming, kFrames> segments;
         std::size_t count = 0;
     };
+    /// The segment before, of the same burst: its flow, if the next one belongs to it as well.
+    struct Leader {
+        const RxFrame* frame = nullptr;  ///< nullptr: there is none
+        std::uint16_t l3 = 0;            ///< where its IP header begins
+        bool v4 = false;
+    };
     /// What a job made: its last frame, a frame that others follow, none.
     enum class Sent : std::uint8_t { Done, More, Nothing };
 
     // receive.cpp
     void receive_burst(std::span<const RxFrame> frames, Instant now);
     Fate receive_frame(const RxFrame& frame, Instant now);
+    bool follow(const RxFrame& frame);
     Fate receive_v4(const RxFrame& frame, const Interface& interface, bool link_group,
                     std::span<const std::byte> bytes, Instant now);
     Fate receive_v6(const RxFrame& frame, const Interface& interface, bool link_group,
@@ -270,6 +277,7 @@ private:
     SipKey secret_;
     TokenBucket error_budget_;
     Burst burst_;
+    Leader leader_;
     tcp::Engine* tcp_ = nullptr;
     udp::Engine* udp_ = nullptr;  ///< nullptr: nobody is bound to any UDP port
     std::uint32_t path_mtus_seen_ = 0;  ///< counts the changes of path_mtus_

@@ -3,9 +3,11 @@
 // From a frame to the transport it carries. Every frame ends in exactly one counter, here.
 #include "stack/ip/network.hpp"
 
+#include "stack/ip/same_flow.hpp"
 #include "stack/wire/checksum.hpp"
 #include "stack/wire/ethernet.hpp"
 #include "stack/wire/icmpv4.hpp"
+#include "stack/wire/tcp.hpp"
 
 namespace chiru::ip {
 namespace {
@@ -34,7 +36,9 @@ void Network::receive_burst(std::span<const RxFrame> frames, Instant now) {
     counters_.add(Counter::RxBytes, bytes);
 
     for (const RxFrame& frame : frames) {
+        if (follow(frame)) continue;
         const std::size_t waiting = burst_.count;
+        leader_ = {};
         const Fate fate = receive_frame(frame, now);
         if (burst_.count != waiting) continue;  // TCP decides
         counters_.add(fate.counter);
@@ -48,6 +52,56 @@ void Network::receive_burst(std::span<const RxFrame> frames, Instant now) {
         if (!fate.kept_slot) slots_.release(segment.frame->slice);
     }
     burst_.count = 0;
+    leader_ = {};
+}
+
+/// Takes the next segment of the flow that the one before belongs to; false: it has to be looked
+/// at in full, which also says what is wrong with it.
+bool Network::follow(const RxFrame& frame) {
+    if (leader_.frame == nullptr) return false;
+    const RxFrame& before = *leader_.frame;
+    constexpr std::uint16_t kAlike = kRxVlanStripped | kRxLocal;
+    const std::size_t l3 = leader_.l3;
+    const std::size_t header_bytes =
+        leader_.v4 ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
+    const std::size_t least = l3 + header_bytes + sizeof(wire::TcpHeader);
+    if (frame.slice.length < least || frame.port != before.port ||
+        frame.vlan_tci != before.vlan_tci || ((frame.flags ^ before.flags) & kAlike) != 0 ||
+        (frame.flags & (kRxIpChecksumBad | kRxL4ChecksumBad)) != 0)
+        return false;
+    const std::byte* ip = frame.data + l3;
+    if (!same_bytes<14>(frame.data, before.data) ||
+        (l3 > 14 && !same_bytes<4>(frame.data + 14, before.data + 14)))
+        return false;
+
+    std::size_t total = 0;  // of the packet
+    std::uint8_t tos = 0;
+    if (leader_.v4) {
+        if (!same_flow_v4(ip, before.data + l3)) return false;
+        const auto header = *read_header<wire::Ipv4Header>({ip, sizeof(wire::Ipv4Header)});
+        if ((frame.flags & kRxIpChecksumGood) == 0 &&
+            wire::checksum({ip, sizeof(wire::Ipv4Header)}) != 0)
+            return false;
+        total = header.total_length;
+        tos = header.tos;
+    } else {
+        if (!same_flow_v6(ip, before.data + l3)) return false;
+        const auto header = *read_header<wire::Ipv6Header>({ip, sizeof(wire::Ipv6Header)});
+        total = sizeof(wire::Ipv6Header) + header.payload_length;
+        tos = header.traffic_class();
+    }
+    if (total < header_bytes + sizeof(wire::TcpHeader) || total > frame.slice.length - l3)
+        return false;
+    tcp::Incoming& segment = burst_.segments[burst_.count];
+    segment = burst_.segments[burst_.count - 1];
+    segment.frame = &frame;
+    segment.l4 = {ip + header_bytes, total - header_bytes};
+    segment.tos = tos;
+    segment.checksum_good = (frame.flags & kRxL4ChecksumGood) != 0;
+    segment.follows = true;
+    ++burst_.count;
+    leader_.frame = &frame;
+    return true;
 }
 
 Network::Fate Network::receive_frame(const RxFrame& frame, Instant now) {
@@ -262,6 +316,12 @@ Network::Fate Network::hand_to_tcp(const Packet& packet) {
                                        .tos = packet.tos,
                                        .checksum_good = (flags & kRxL4ChecksumGood) != 0,
                                        .hash = 0};
+    const std::size_t header_bytes =
+        packet.source.is_v4() ? sizeof(wire::Ipv4Header) : sizeof(wire::Ipv6Header);
+    if (packet.l4.data() == packet.packet.data() + header_bytes)  // no options, no extensions
+        leader_ = {packet.frame,
+                   static_cast<std::uint16_t>(packet.packet.data() - packet.frame->data),
+                   packet.source.is_v4()};
     return ended(Counter::InAccepted);
 }
 

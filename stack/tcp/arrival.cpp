@@ -39,14 +39,17 @@ Tuple tuple_of(const Incoming& in, const wire::TcpHeader& header) {
 }  // namespace
 
 void Machine::prefetch(std::span<Incoming> burst) const {
+    std::uint64_t hash = 0;
     for (Incoming& in : burst) {
-        const auto header = read_header<wire::TcpHeader>(in.l4);
-        if (!header) continue;
-        in.hash = hash_of(tuple_of(in, *header));
-        demux_.prefetch(in.hash);
+        if (!in.follows) {
+            const auto header = read_header<wire::TcpHeader>(in.l4);
+            hash = header ? hash_of(tuple_of(in, *header)) : 0;
+            if (header) demux_.prefetch(hash);
+        }
+        in.hash = hash;
     }
     for (const Incoming& in : burst) {
-        if (in.hash == 0) continue;
+        if (in.hash == 0 || in.follows) continue;
         const Connection& guessed = connections_[demux_.guess(in.hash)];
         const auto* block = reinterpret_cast<const std::byte*>(&guessed);
         for (std::size_t line = 0; line < sizeof(Connection) / kCacheLine; ++line)

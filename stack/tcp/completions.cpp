@@ -13,6 +13,9 @@
 
 namespace chiru::tcp {
 
+/// Written beyond the window, at most.
+static constexpr std::uint32_t kAheadBytes = 256u << 10;
+
 using shm::Completion;
 using shm::CompletionOp;
 using shm::Counter;
@@ -133,10 +136,12 @@ bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
     return true;
 }
 
-// One window under way and one to follow it at once.
+// One window under way and one to follow it at once; of a large one a part, enough until the
+// client has written more. What waits longer than that has left the cache when its turn comes.
 std::uint32_t Machine::send_room(const Connection& c) const {
-    const std::uint32_t window = std::min(c.info.cwnd_bytes, c.info.max_snd_wnd);
-    return std::min(2 * std::min(window, 1u << 30), config_.tcp.send_buffer_bytes);
+    const std::uint32_t window =
+        std::min({c.info.cwnd_bytes, c.info.max_snd_wnd, 1u << 30});
+    return std::min(window + std::min(window, kAheadBytes), config_.tcp.send_buffer_bytes);
 }
 
 // From now on the client hears what was sent, counted from what it has queued so far.

@@ -13,7 +13,7 @@ Index Demux::find(const Tuple& tuple, std::uint64_t hash) const {
     for (std::uint32_t i = slot(hash);; i = (i + 1) & mask_) {
         const Entry& entry = table_[i];
         if (entry.hash == 0) return kNil;
-        if (entry.hash == tag && tuple_of(connections_[entry.connection]) == tuple)
+        if (entry.hash == tag && is_of(connections_[entry.connection], tuple))
             return entry.connection;
     }
 }

@@ -32,6 +32,11 @@ inline Tuple tuple_of(const Connection& c) {
     return {c.info.local_address, c.info.remote_address, c.info.local_port, c.info.remote_port};
 }
 
+inline bool is_of(const Connection& c, const Tuple& tuple) {
+    return c.info.local_port == tuple.local_port && c.info.remote_port == tuple.remote_port &&
+           c.info.remote_address == tuple.remote && c.info.local_address == tuple.local;
+}
+
 /// Folded 128-bit products, keyed: a few nanoseconds, where SipHash would cost as much as the rest
 /// of the lookup. It decides where in the table a tuple lies, and nothing else. Never 0.
 inline std::uint64_t tuple_hash(const SipKey& key, const Tuple& tuple) {

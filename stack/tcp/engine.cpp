@@ -43,6 +43,8 @@ std::size_t Engine::transmit(std::span<TxFrame> frames, Instant now) {
     return state_->machine.transmit(frames, now);
 }
 
+void Engine::hold(SendRecord record) { state_->machine.hold(record); }
+
 void Engine::sent(SendRecord record) { state_->machine.sent(record); }
 
 Instant Engine::next_deadline() const { return state_->machine.next_deadline(); }

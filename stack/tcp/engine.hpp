@@ -36,6 +36,7 @@ struct Incoming {
     std::uint16_t interface = 0;
     std::uint8_t tos = 0;        ///< or traffic class; the ECN bits count
     bool checksum_good = false;  ///< the device or the local path vouches for it
+    bool follows = false;        ///< of the same flow as the one before it in the burst
     std::uint64_t hash = 0;      ///< set by prefetch(); 0: not yet computed
 };
 
@@ -87,6 +88,7 @@ public:
 
     void advance(Instant now);
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    void hold(SendRecord record);
     void sent(SendRecord record);
     Instant next_deadline() const;
 

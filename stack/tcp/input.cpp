@@ -34,6 +34,7 @@ bool acceptable(const Connection& c, Seq seq, std::uint32_t len) {
 // The RFC's eight steps, in its order and under its names. A step says why the segment goes no
 // further, or kContinue.
 Counter Machine::segment_arrives(Connection& c, Arrival& a) {
+    if (is_predicted(c, a.seg)) return take_predicted(c, a);
     if (auto v = check_sequence(c, a)) return *v;  // first
     if (auto v = check_reset(c, a)) return *v;     // second
     // third, security compartments: not supported
@@ -43,6 +44,28 @@ Counter Machine::segment_arrives(Connection& c, Arrival& a) {
     const Verdict text = take_text(c, a);          // seventh
     check_fin(c, a);                               // eighth
     return text.value_or(Counter::InAccepted);
+}
+
+/// Most segments of a stream are what was to come next, and tell nothing else: text at RCV.NXT,
+/// with the ACK and the window of the one before. The eight steps would let such a one through to
+/// take_in_order(), and change nothing besides what take_predicted() does (header prediction).
+bool Machine::is_predicted(const Connection& c, const Segment& seg) {
+    constexpr std::uint8_t kOrdinary = kAck | wire::kPsh;
+    constexpr std::uint32_t kSpecial = kClientGone | kPeerFinKnown | kFinQueued;
+    return c.info.state == TcpState::Established && (seg.flags | wire::kPsh) == kOrdinary &&
+           seg.seq == c.rcv_nxt() && seg.ack == c.snd_una() && !seg.text.empty() &&
+           seg.text.size() <= c.info.rcv_wnd && seg.wnd << c.info.snd_shift == c.info.snd_wnd &&
+           seg.sack_count == 0 && c.reassembly_head == kNil && !c.has(kSpecial) &&
+           !c.negotiated(shm::kNegotiatedEcn) && c.unsent_bytes() == 0 && c.lost_bytes == 0 &&
+           seg.has_timestamps == c.negotiated(shm::kNegotiatedTimestamps) &&
+           (!seg.has_timestamps ||
+            static_cast<std::int32_t>(seg.ts_value - c.info.ts_recent) >= 0);
+}
+
+Counter Machine::take_predicted(Connection& c, Arrival& a) {
+    if (a.seg.has_timestamps && a.seg.seq <= c.last_ack_sent) c.info.ts_recent = a.seg.ts_value;
+    c.info.snd_wl1 = a.seg.seq.raw();
+    return take_in_order(c, a).value_or(Counter::InAccepted);
 }
 
 Verdict Machine::check_sequence(Connection& c, Arrival& a) {

@@ -175,6 +175,7 @@ public:
     void path_ready(std::uint32_t neighbor, bool reachable, Instant now);
     void advance(Instant now);
     std::size_t transmit(std::span<TxFrame> frames, Instant now);
+    void hold(SendRecord record);
     void sent(SendRecord record);
     Instant next_deadline() const;
     void attach_session(SessionIndex session, const SessionConfig& config);
@@ -313,6 +314,8 @@ private:
 
     // input.cpp
     shm::Counter segment_arrives(Connection& c, Arrival& a);
+    static bool is_predicted(const Connection& c, const Segment& seg);
+    shm::Counter take_predicted(Connection& c, Arrival& a);
     Verdict check_sequence(Connection& c, Arrival& a);
     Verdict check_reset(Connection& c, Arrival& a);
     Verdict check_syn(Connection& c, Arrival& a);

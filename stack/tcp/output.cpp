@@ -32,8 +32,9 @@ constexpr std::uint8_t kProtocolTcp = 6;
 /// Text up to this length costs less to copy than to attach: a slice is worth a descriptor and a
 /// completion of the device.
 constexpr std::uint32_t kCopyBytes = 256;
-/// Frames of one connection before it is another's turn.
+/// Frames of one connection before it is another's turn, and bytes: some are many segments.
 constexpr std::size_t kTurnFrames = 16;
+constexpr std::size_t kTurnBytes = 65'536;
 /// When to look again for a free flight record.
 constexpr Micros kStarvedPatience = std::chrono::milliseconds(1);
 constexpr Micros kHoldPatience = std::chrono::milliseconds(200);
@@ -75,7 +76,8 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
     if (c.has(kOweAck) && (c.sack_count > 0 || c.has(kDsackOwed)))
         if (const Outcome o = emit_ack(c, self, out, c.snd_nxt()); o != Outcome::Done) return o;
 
-    for (std::size_t turn = 0; turn < kTurnFrames; ++turn) {
+    std::size_t bytes = 0;
+    for (std::size_t turn = 0; turn < kTurnFrames && bytes < kTurnBytes; ++turn) {
         bool sent = false;
         Outcome o = Outcome::Done;
         if (!waits_for_pace(c, out.now)) {
@@ -91,6 +93,7 @@ Machine::Outcome Machine::emit(Connection& c, Index self, Sink& out) {
             return o;
         }
         if (out.full()) return Outcome::NoFrame;
+        bytes += out.frames[out.used - 1].length();
     }
     return Outcome::More;
 }
@@ -193,9 +196,9 @@ std::uint32_t Machine::next_length(Connection& c, Instant now) {
     if (length >= mss) {
         // A port that cuts segments would set CWR on each of them.
         const bool single = c.has_ecn(kEcnOweCwr);
-        const std::uint32_t most =
-            single ? mss
-                   : std::max(std::min(std::uint32_t{c.path.tso_bytes}, paced_burst(c)), mss);
+        const std::uint32_t cut = std::min({std::uint32_t{c.path.tso_bytes}, paced_burst(c),
+                                            static_cast<std::uint32_t>(kMaxTxSegments) * mss});
+        const std::uint32_t most = single ? mss : std::max(cut, mss);
         if (length >= most) return most / mss * mss;
         const bool tail = length == unsent && !c.has(kCork | kMoreToCome);
         if (length % mss != 0 && tail && (c.has(kNoDelay | kFinQueued))) return length;
@@ -390,8 +393,10 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     finish_frame(frame, tuple_of(c), l4_bytes, c.path.offload_l4 != 0);
 
     ++out.used;
-    count(Counter::TcpSegmentsOut);
-    ++c.info.tx_segments;
+    const bool cut = (frame.flags & kTxSegment) != 0;
+    const std::uint32_t segments = cut ? (payload.length + c.info.mss - 1) / c.info.mss : 1;
+    count(Counter::TcpSegmentsOut, segments);
+    c.info.tx_segments += segments;
     c.info.last_sent_us = out.now.time_since_epoch().count();
     if ((flags & kAck) != 0) {
         // Beside text the SACK blocks were not told.
@@ -403,15 +408,17 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     return Outcome::Done;
 }
 
-// Walks the records under a segment, and cuts it where it has too many slices for a frame, unless
-// they are short enough to be copied together.
+// Walks the records under a segment, and cuts it where it has too many slices for a frame: behind a
+// whole segment, or else short enough to be copied together.
 std::uint32_t Machine::fit_slices(const Payload& payload, std::uint32_t mss) const {
     std::uint32_t length = 0;
     std::uint32_t offset = payload.offset;
     std::size_t slices = 0;
     for (Index i = payload.record; i != kNil && length < payload.length; ++slices) {
-        if (slices == kMaxTxSlices)
-            return payload.length <= mss ? payload.length : length;
+        if (slices == kMaxTxSlices) {
+            if (payload.length <= mss) return payload.length;
+            return std::max(length / mss, 1u) * mss;
+        }
         length += std::min(send_.records()[i].slice.length - offset, payload.length - length);
         i = send_.records()[i].next;
         offset = 0;
@@ -459,10 +466,10 @@ void Machine::finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_by
                            bool offload) {
     const std::size_t l4_at = std::size_t{frame.l2_bytes} + frame.l3_bytes;
     std::uint16_t sum = 0;
-    if (offload) {
-        frame.flags |= kTxL4Checksum;
-        // A port that cuts segments adds each one's length itself.
-        const bool cut = (frame.flags & kTxSegment) != 0;
+    const bool cut = (frame.flags & kTxSegment) != 0;
+    if (offload) frame.flags |= kTxL4Checksum;
+    if (offload || cut) {
+        // Who cuts the frame adds each segment's length, and what else is missing.
         sum = wire::pseudo_header(tuple.local, tuple.remote, kProtocolTcp, cut ? 0 : l4_bytes)
                   .sum();
     } else {
@@ -584,6 +591,12 @@ void Machine::path_ready(std::uint32_t neighbor, bool reachable, Instant now) {
         undeliverable(c, self, BeginResult::Unreachable, now);
         if (c.info.state != TcpState::Closed && c.info.state != TcpState::Free) schedule(c, self);
     }
+}
+
+void Machine::hold(SendRecord record) {
+    const auto i = static_cast<Index>(record);
+    DCHECK(i < send_.records().high() && send_.records()[i].device_refs > 0);
+    ++send_.records()[i].device_refs;
 }
 
 void Machine::sent(SendRecord record) {

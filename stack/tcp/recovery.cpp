@@ -110,6 +110,9 @@ bool Machine::detect_by_duplicates(Connection& c, bool duplicate) {
     if (!c.recovering() && c.snd_una() == c.recover) return false;
     if (partial) c.info.dup_acks = 0;
     const std::uint32_t before = c.lost_bytes;
+    // One segment is lost, though the port may have cut more from the flight.
+    const Flight& head = send_.flights()[c.flight_head];
+    if (head.text_bytes() > c.info.mss) send_.split(c, c.flight_head, c.info.mss);
     send_.mark_lost(c, c.flight_head);
     return c.lost_bytes > before;
 }
@@ -221,8 +224,9 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
     const std::int64_t floor = rto_floor(c.info, config_.tcp);
     const std::int64_t least = std::min<std::int64_t>(floor / 2, config_.tcp.min_rto.count());
     std::int64_t wait = std::max(2 * std::int64_t{c.info.srtt_us}, least);
-    if (c.flight_head == c.flight_tail)
-        wait += std::clamp(floor, kPeerAckDelayUs, kMostPeerAckDelayUs);
+    const bool single = c.flight_head == c.flight_tail &&
+                        send_.flights()[c.flight_head].text_bytes() <= c.info.mss;
+    if (single) wait += std::clamp(floor, kPeerAckDelayUs, kMostPeerAckDelayUs);
     c.retransmit_at = std::min(c.retransmit_at, now + Micros(wait));
     c.set(kTailArmed);
 }
@@ -231,6 +235,10 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
 Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
     if (out.full()) return Outcome::NoFrame;
     if (c.flight_tail != kNil) {
+        // The last segment of a flight that was cut into several behind the stack.
+        const std::uint32_t text = send_.flights()[c.flight_tail].text_bytes();
+        if (text > c.info.mss)
+            send_.split(c, c.flight_tail, text - ((text - 1) % c.info.mss + 1));
         const Outcome o = repeat(c, self, c.flight_tail, out);
         if (o != Outcome::Done) return o;
     }

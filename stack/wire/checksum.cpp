@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stack/wire/checksum.hpp"
 
+#include "stack/wire/sum_lanes.hpp"
+
 #include <array>
 #include <cstring>
 
@@ -29,18 +31,53 @@ constexpr std::uint16_t fold(std::uint64_t sum) {
     return static_cast<std::uint16_t>(sum);
 }
 
-/// Carries cannot be lost: 2^32 words of 32 bits fit into 64.
+/// Blocks of sum_lanes() for vectors of 16 bytes, and of 32: what is shorter is not worth a call.
+constexpr std::size_t kShortBlock = 64;
+constexpr std::size_t kLongBytes = 128;
+
+std::uint64_t sum_long(const std::byte* from, std::size_t bytes) {
+    return sum_lanes<16>(from, bytes / kShortBlock);  // as every x86-64 and every ARMv8 has them
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] std::uint64_t sum_long_avx2(const std::byte* from, std::size_t bytes) {
+    return sum_lanes<32>(from, bytes / kLongBytes);
+}
+
+/// false until it is known, which does no harm.
+const bool has_avx2 = [] {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") != 0;
+}();
+#endif
+
+/// Of words in the machine's order.
 std::uint64_t sum_words(const std::byte* from, std::size_t bytes) {
-    constexpr std::size_t kBlock = 32;
-    std::array<std::uint64_t, 4> lanes{};
-    for (; bytes >= kBlock; from += kBlock, bytes -= kBlock) {
-        for (std::size_t i = 0; i < lanes.size(); ++i) {
-            const auto word = load<std::uint64_t>(from + 8 * i);
-            lanes[i] += (word & 0xffff'ffff) + (word >> 32);
-        }
+    std::uint64_t sum = 0;
+    if (bytes >= kLongBytes) {
+        const std::size_t whole = bytes / kLongBytes * kLongBytes;
+#if defined(__x86_64__)
+        sum = has_avx2 ? sum_long_avx2(from, whole) : sum_long(from, whole);
+#else
+        sum = sum_long(from, whole);
+#endif
+        from += whole;
+        bytes -= whole;
     }
-    std::uint64_t sum = lanes[0] + lanes[1] + lanes[2] + lanes[3];
-    for (; bytes >= 4; from += 4, bytes -= 4) sum += load<std::uint32_t>(from);
+    if (bytes >= kShortBlock) {
+        sum += sum_lanes<16>(from, 1);
+        from += kShortBlock;
+        bytes -= kShortBlock;
+    }
+    for (; bytes >= 8; from += 8, bytes -= 8) {
+        const auto word = load<std::uint64_t>(from);
+        sum += (word & 0xffff'ffff) + (word >> 32);
+    }
+    if (bytes >= 4) {
+        sum += load<std::uint32_t>(from);
+        from += 4;
+        bytes -= 4;
+    }
     if (bytes >= 2) {
         sum += load<std::uint16_t>(from);
         from += 2;
@@ -56,24 +93,12 @@ std::uint64_t sum_words(const std::byte* from, std::size_t bytes) {
 }  // namespace
 
 void ChecksumSum::add(std::span<const std::byte> bytes) {
-    const std::uint16_t sum = fold(sum_words(bytes.data(), bytes.size()));
+    const std::uint64_t sum = sum_words(bytes.data(), bytes.size());
     // At an odd offset every byte counts in the other half of its word (RFC 1071 §2(B)).
-    sum_ += odd_ ? swap16(sum) : sum;
+    sum_ += odd_ ? swap16(fold(sum)) : sum;
     odd_ ^= (bytes.size() & 1) != 0;
 }
 
-void ChecksumSum::add16(std::uint16_t value) { sum_ += network16(value); }
-
 std::uint16_t ChecksumSum::sum() const { return network16(fold(sum_)); }
-
-ChecksumSum pseudo_header(const IpAddress& source, const IpAddress& destination,
-                          std::uint8_t protocol, std::size_t l4_bytes) {
-    ChecksumSum sum;
-    sum.add(std::as_bytes(source.wire()));
-    sum.add(std::as_bytes(destination.wire()));
-    sum.add32(static_cast<std::uint32_t>(l4_bytes));
-    sum.add16(protocol);
-    return sum;
-}
 
 }  // namespace chiru::wire

@@ -2,13 +2,15 @@
 //
 // The Internet checksum (RFC 1071) and its update in place (RFC 1624).
 //
-// A sum is taken over 16-bit words in the machine's own byte order, eight bytes a step, and turned
-// to network order only when it is read: one's complement addition does not mind (RFC 1071 §2(B)).
+// A sum is taken over 16-bit words in the machine's own byte order, many at once, and turned to
+// network order only when it is read: one's complement addition does not mind (RFC 1071 §2(B)).
 #pragma once
 
 #include "base/address.hpp"
 #include "base/endian.hpp"
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,10 +23,17 @@ public:
     /// The next bytes of the packet. Pieces of odd length may be followed by more.
     void add(std::span<const std::byte> bytes);
     /// The next two bytes of the packet, as a number. Only at an even offset.
-    void add16(std::uint16_t value);
+    void add16(std::uint16_t value) { sum_ += std::bit_cast<std::uint16_t>(be16(value)); }
     void add32(std::uint32_t value) {
         add16(static_cast<std::uint16_t>(value >> 16));
         add16(static_cast<std::uint16_t>(value));
+    }
+
+    /// An address as a pseudo header has it. Of a mapped one the prefix is added as well: that is
+    /// 0xffff, which is nothing.
+    void add(const IpAddress& address) {
+        for (const std::uint64_t word : std::bit_cast<std::array<std::uint64_t, 2>>(address))
+            sum_ += (word & 0xffff'ffff) + (word >> 32);
     }
 
     /// The sum itself, as hardware wants to find the pseudo header's in the checksum field.
@@ -39,8 +48,15 @@ private:
 
 /// The sum over TCP's, UDP's and ICMPv6's pseudo header (RFC 9293 §3.1, RFC 8200 §8.1).
 /// Both addresses are of one family.
-ChecksumSum pseudo_header(const IpAddress& source, const IpAddress& destination,
-                          std::uint8_t protocol, std::size_t l4_bytes);
+inline ChecksumSum pseudo_header(const IpAddress& source, const IpAddress& destination,
+                                 std::uint8_t protocol, std::size_t l4_bytes) {
+    ChecksumSum sum;
+    sum.add(source);
+    sum.add(destination);
+    sum.add32(static_cast<std::uint32_t>(l4_bytes));
+    sum.add16(protocol);
+    return sum;
+}
 
 /// The checksum of `bytes` alone.
 inline std::uint16_t checksum(std::span<const std::byte> bytes) {

@@ -4,8 +4,8 @@
 #include "base/cache.hpp"
 #include "base/check.hpp"
 #include "stack/ip/flow_hash.hpp"
+#include "stack/segmenter.hpp"
 #include "stack/wire/checksum.hpp"
-#include "stack/wire/tcp.hpp"
 
 #include <algorithm>
 #include <array>
@@ -63,17 +63,6 @@ std::vector<std::byte> slices_of(const TxFrame& frame) {
 void put16(std::vector<std::byte>& bytes, std::size_t at, std::size_t value) {
     bytes[at] = static_cast<std::byte>(value >> 8);
     bytes[at + 1] = static_cast<std::byte>(value);
-}
-
-std::uint32_t get32(const std::vector<std::byte>& bytes, std::size_t at) {
-    be32 value;
-    std::memcpy(&value, bytes.data() + at, 4);
-    return value;
-}
-
-void put32(std::vector<std::byte>& bytes, std::size_t at, std::uint32_t value) {
-    const be32 wire(value);
-    std::memcpy(bytes.data() + at, &wire, 4);
 }
 
 /// What the device does where it was told it would: checksums.
@@ -194,9 +183,24 @@ void Host::check_quota(std::uint32_t shard) {
         fault_ = "the session holds " + std::to_string(held) + " receive slots";
 }
 
-// A frame that the port was asked to cut becomes several, as a device with TSO makes them.
+// A frame that the port was asked to cut becomes several, as a device with TSO makes them, or the
+// driver of one without.
+void Host::cut(const TxFrame& f, std::uint32_t shard, std::vector<Frame>& wire,
+               std::vector<Frame>& local) {
+    Segmenter segments(f);
+    std::vector<std::byte> head(kHeadBytes);
+    TxFrame segment;
+    for (segment.lend(head.data(), kHeadBytes); segments.next(segment);) {
+        for (std::size_t i = 0; i < segment.slice_count; ++i)
+            stack(shard).hold(segment.slices[i].record);
+        carry(segment, shard, wire, local);
+    }
+    for (std::size_t i = 0; i < f.slice_count; ++i) stack(shard).sent(f.slices[i].record);
+}
+
 void Host::carry(const TxFrame& f, std::uint32_t shard, std::vector<Frame>& wire,
                  std::vector<Frame>& local) {
+    if ((f.flags & kTxSegment) != 0) return cut(f, shard, wire, local);
     const Frame payload = slices_of(f);
     Frame bytes(f.head, f.head + f.head_length);
     bytes.insert(bytes.end(), payload.begin(), payload.end());
@@ -205,35 +209,10 @@ void Host::carry(const TxFrame& f, std::uint32_t shard, std::vector<Frame>& wire
         local.push_back(std::move(bytes));
         return;
     }
-    if ((f.flags & kTxSegment) == 0) {
-        if (bytes.size() > f.l2_bytes + options_.mtu && fault_.empty())
-            fault_ = "a frame larger than the MTU, which the device was not told to cut";
-        finish(bytes, f);
-        wire.push_back(std::move(bytes));
-        return;
-    }
-    const std::size_t l3 = f.l2_bytes, l4 = l3 + f.l3_bytes, headers = l4 + f.l4_bytes;
-    const std::uint32_t sequence = get32(bytes, l4 + 4);
-    for (std::size_t done = headers; done < bytes.size(); done += f.segment_bytes) {
-        const std::size_t length = std::min<std::size_t>(f.segment_bytes, bytes.size() - done);
-        std::vector<std::byte> cut(bytes.begin(),
-                                   bytes.begin() + static_cast<std::ptrdiff_t>(headers));
-        cut.insert(cut.end(), bytes.begin() + static_cast<std::ptrdiff_t>(done),
-                   bytes.begin() + static_cast<std::ptrdiff_t>(done + length));
-        const bool last = done + length == bytes.size();
-        put32(cut, l4 + 4, sequence + static_cast<std::uint32_t>(done - headers));
-        if (!last) cut[l4 + 13] &= ~std::byte{wire::kFin | wire::kPsh};
-        if ((f.flags & kTxIpv6) != 0) put16(cut, l3 + 4, cut.size() - l4);
-        else put16(cut, l3 + 2, cut.size() - l3);
-        // The pseudo header's sum lies there without a length: the device adds each segment's.
-        std::uint32_t sum = std::to_integer<std::uint32_t>(cut[l4 + 16]) << 8 |
-                            std::to_integer<std::uint32_t>(cut[l4 + 17]);
-        sum += static_cast<std::uint32_t>(cut.size() - l4);
-        sum = (sum & 0xffff) + (sum >> 16);
-        put16(cut, l4 + 16, sum);
-        finish(cut, f);
-        wire.push_back(std::move(cut));
-    }
+    if (bytes.size() > f.l2_bytes + options_.mtu && fault_.empty())
+        fault_ = "a frame larger than the MTU, which the device was not told to cut";
+    finish(bytes, f);
+    wire.push_back(std::move(bytes));
 }
 
 std::vector<Frame> Host::turn(Instant now) {

@@ -129,6 +129,8 @@ private:
     void take_in(const Frame& frame, std::uint32_t shard, std::uint16_t flags);
     void give(std::uint32_t shard, Instant now);
     void turn(std::uint32_t shard, std::vector<Frame>& wire, Instant now);
+    void cut(const TxFrame& frame, std::uint32_t shard, std::vector<Frame>& wire,
+             std::vector<Frame>& local);
     void carry(const TxFrame& frame, std::uint32_t shard, std::vector<Frame>& wire,
                std::vector<Frame>& local);
     void device_done();

@@ -112,7 +112,7 @@ HostOptions draw_host(Draw& draw, std::uint8_t number) {
     host.isolated = draw.one_in(4);
     if (draw.one_in(3)) host.offloads = shm::kOffloadTxL4Checksum | shm::kOffloadTxIpChecksum;
     if (draw.one_in(6)) {
-        host.offloads = shm::kOffloadTxL4Checksum | shm::kOffloadTxIpChecksum | shm::kOffloadTso;
+        if (draw.one_in(2)) host.offloads = shm::kOffloadTxL4Checksum | shm::kOffloadTxIpChecksum;
         host.tso_bytes = static_cast<std::uint32_t>(draw.between(4'000, 60'000));
     }
     if (draw.one_in(5)) host.tcp.congestion = shm::CongestionAlgorithm::Reno;

@@ -12,6 +12,9 @@
 
 #include <algorithm>
 #include <map>
+#include <random>
+#include <utility>
+#include <vector>
 
 using namespace chiru;
 using namespace chiru::test;
@@ -103,6 +106,26 @@ std::vector<Bytes> fragments_v6(const Bytes& payload, Protocol protocol) {
                                       payload.begin() + static_cast<std::ptrdiff_t>(end))));
     }
     return frames;
+}
+
+/// What reached TCP and what was counted, of frames in one burst or one at a time.
+struct Outcome {
+    std::vector<std::pair<IpAddress, Bytes>> segments;
+    std::vector<std::uint64_t> counters;
+    bool operator==(const Outcome&) const = default;
+};
+Outcome outcome_of(const std::vector<Bytes>& frames, bool one_burst) {
+    Ready host;
+    if (one_burst) host.receive(frames);
+    else
+        for (const Bytes& frame : frames) host.receive(frame);
+    Outcome outcome;
+    for (const Recorded::Segment& segment : recorded().segments)
+        outcome.segments.emplace_back(segment.source, segment.l4);
+    for (std::size_t i = 0; i < shm::kCounters.size(); ++i)
+        outcome.counters.push_back(host.count(static_cast<Counter>(i)));
+    CHECK(host.held_slots() == 0);
+    return outcome;
 }
 
 Bytes tcp_segment(const IpAddress& from, const IpAddress& to, std::uint8_t flags,
@@ -556,4 +579,44 @@ TEST_CASE("A tagged interface takes and sends tagged frames only", "[ip][vlan]")
     CHECK(wire::parse_link(frames[0])->type == wire::EtherType::Ipv4);
     host.receive(ethernet({test::mac(1), test::mac(2)}, wire::EtherType::Ipv4, ping));
     CHECK(host.count(Counter::InNotForUs) == 1);
+}
+
+TEST_CASE("A segment that follows its flow's in a burst is judged as if it came alone", "[ip]") {
+    std::mt19937 random(7);
+    const Bytes segment4 = tcp_segment(kPeer, kUs, wire::kAck, {}, pattern(300));
+    const Bytes segment6 = tcp_segment(kPeer6, kUs6, wire::kAck, {}, pattern(300));
+    for (const bool is_v4 : {true, false}) {
+        const Bytes frame = is_v4 ? v4(Protocol::Tcp, segment4) : v6(Protocol::Tcp, segment6);
+        // Each byte of the headers in turn, each length, in the middle of a row of good ones.
+        for (std::size_t at = 0; at < 14u + (is_v4 ? 20 : 40) + 20; ++at) {
+            Bytes changed = frame;
+            changed[at] ^= static_cast<std::byte>(1 + random() % 255);
+            const std::vector<Bytes> burst{frame, frame, changed, changed, frame};
+            INFO(is_v4 << " byte " << at);
+            CHECK(outcome_of(burst, true) == outcome_of(burst, false));
+        }
+        for (std::size_t length = 0; length < frame.size(); length += 1 + random() % 9) {
+            const Bytes cut(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(length));
+            const std::vector<Bytes> burst{frame, cut, frame, cut + Bytes(64), frame};
+            INFO(is_v4 << " length " << length);
+            CHECK(outcome_of(burst, true) == outcome_of(burst, false));
+        }
+    }
+}
+
+TEST_CASE("Between segments of one flow nothing else is taken for one of them", "[ip]") {
+    const Bytes v4_segment = v4(Protocol::Tcp, tcp_segment(kPeer, kUs, wire::kAck, {}, pattern(9)));
+    const Bytes v6_segment =
+        v6(Protocol::Tcp, tcp_segment(kPeer6, kUs6, wire::kAck, {}, pattern(9)));
+    const Bytes with_options = ethernet(
+        kIn, wire::EtherType::Ipv4,
+        ipv4({kPeer, kUs, Protocol::Tcp, 1, 0, false, Bytes(4, std::byte{1}), 64},
+             tcp_segment(kPeer, kUs, wire::kAck, {}, pattern(9))));
+    const Bytes marked = ethernet(kIn, wire::EtherType::Ipv4,
+                                  ipv4({kPeer, kUs, Protocol::Tcp, 1, 0, false, {}, 64, 3},
+                                       tcp_segment(kPeer, kUs, wire::kAck, {}, pattern(9))));
+    const std::vector<Bytes> burst{v4_segment, v6_segment, v4_segment, with_options, with_options,
+                                   v4_segment, marked, marked, v6_segment, v6_segment};
+    CHECK(outcome_of(burst, true) == outcome_of(burst, false));
+    CHECK(recorded().segments.size() == burst.size());
 }

@@ -100,3 +100,56 @@ TEST_CASE("after a pause the window is worth half for each period", "[tcp][rfc28
     CHECK(s.block().cwnd_bytes == 10'000);  // never below what a new connection has
     s.inject(".   1:1(0) ack 28201 win 65535");
 }
+
+TEST_CASE("of a send that was cut behind the stack, only what is lost goes out again",
+          "[tcp][rfc6675]") {
+    sim::Script s({}, {.tso_bytes = 16'384});
+    s.establish();
+    s.write(4000);
+    s.expect(".   1:1001(1000)     ack 1");
+    s.expect(".   1001:2001(1000)  ack 1");  // this one the network loses
+    s.expect(".   2001:3001(1000)  ack 1");
+    s.expect("P.  3001:4001(1000)  ack 1");
+    s.inject(".   1:1(0)           ack 1001 win 65535");
+    s.inject(".   1:1(0)           ack 1001 win 65535  <sack 2001:4001>");
+    s.advance(1ms);
+    s.expect("P.  1001:2001(1000)  ack 1");
+    s.expect_silence();
+    s.inject(".   1:1(0)           ack 4001 win 65535");
+    s.read();
+    CHECK(s.given_back() == 4000);
+    CHECK(s.count(Counter::TcpRetransmits) == 1);
+}
+
+TEST_CASE("without SACK too a single segment of such a send is repeated", "[tcp][rfc6582]") {
+    sim::Script s({}, {.tso_bytes = 16'384});
+    s.establish("<mss 1000>");
+    s.write(5000);
+    for (int i = 0; i < 4; ++i) s.expect(". " + std::to_string(1 + 1000 * i) + ":0(1000) ack 1");
+    s.expect("P.  4001:5001(1000)  ack 1");
+    for (int i = 0; i < 3; ++i) s.inject(". 1:1(0) ack 1 win 65535");
+    s.expect("P.  1:1001(1000) ack 1");
+    s.expect_silence();
+    s.inject(".   1:1(0) ack 5001 win 65535");
+    s.read();
+    CHECK(s.given_back() == 5000);
+    CHECK(s.count(Counter::TcpRetransmits) == 1);
+}
+
+TEST_CASE("the tail loss probe is the last segment of such a send", "[tcp][rfc8985]") {
+    sim::Script s({}, {.tso_bytes = 16'384});
+    s.establish();
+    s.write(100);
+    s.expect("P.  1:101(100) ack 1");
+    s.advance(1ms);
+    s.inject(".   1:1(0) ack 101 win 65535");  // a round trip is known
+    s.write(3500);
+    for (int i = 0; i < 3; ++i) s.expect(". " + std::to_string(101 + 1000 * i) + ":0(1000)");
+    s.expect("P.  3101:3601(500) ack 1");
+    s.advance(4900us);
+    s.expect("P.  3101:3601(500) ack 1");
+    s.inject(".   1:1(0) ack 3601 win 65535");
+    s.read();
+    CHECK(s.given_back() == 3600);
+    CHECK(s.count(Counter::TcpTimeouts) == 0);
+}

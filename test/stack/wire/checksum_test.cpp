@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stack/wire/checksum.hpp"
+#include "stack/wire/sum_lanes.hpp"
 
 #include <catch2/catch.hpp>
 
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -39,13 +41,31 @@ TEST_CASE("The checksum of RFC 1071's example is as printed there", "[wire][rfc1
 
 TEST_CASE("Checksums of every length and alignment equal the plain ones", "[wire][rfc1071]") {
     std::mt19937_64 random(1);
-    for (std::size_t length = 0; length < 300; ++length) {
-        for (std::size_t skip = 0; skip < 4; ++skip) {
+    bool equal = true;
+    for (std::size_t length = 0; length < 2100; ++length) {
+        for (std::size_t skip = 0; skip < (length < 600 ? 33u : 3u); ++skip) {
             const auto bytes = random_bytes(random, length + skip);
             const std::vector<std::byte> part(bytes.begin() + static_cast<std::ptrdiff_t>(skip),
                                               bytes.end());
-            CHECK(wire::checksum(std::span(bytes).subspan(skip)) == plain_checksum(part));
+            equal &= wire::checksum(std::span(bytes).subspan(skip)) == plain_checksum(part);
         }
+    }
+    CHECK(equal);
+}
+
+TEST_CASE("Vectors of every width add up the same words", "[wire][rfc1071]") {
+    std::mt19937_64 random(3);
+    for (const std::size_t blocks : {1u, 2u, 7u, 255u}) {
+        const auto bytes = random_bytes(random, blocks * 256);
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < bytes.size(); i += 4) {
+            std::uint32_t word;
+            std::memcpy(&word, bytes.data() + i, sizeof word);
+            sum += word;
+        }
+        CHECK(wire::sum_lanes<16>(bytes.data(), 4 * blocks) == sum);
+        CHECK(wire::sum_lanes<32>(bytes.data(), 2 * blocks) == sum);
+        CHECK(wire::sum_lanes<64>(bytes.data(), blocks) == sum);
     }
 }
 
