@@ -40,7 +40,7 @@ struct HostOptions {
     std::uint32_t send_records = 2048;
     std::uint16_t mtu = 1500;
     std::uint16_t vlan = 0;       ///< 802.1Q id of its interface; 0: untagged
-    TcpConfig tcp;
+    TcpConfig tcp{};
 };
 
 class Host : public BufferPool {
