@@ -163,6 +163,13 @@ void Machine::leave_listener(shm::ListenerId id, SessionIndex session, Instant n
     offer(l, now);
 }
 
+/// With another session? What waits at a listener that nobody holds would wait for ever.
+bool Machine::is_shared(const Listener& l, SessionIndex session) const {
+    Index g = l.grants;
+    while (g != kNil && grants_[g].session == session) g = grants_[g].next;
+    return g != kNil;
+}
+
 /// Is it as it came from the listener: has no client said anything on it, or read of it?
 bool Machine::may_go_back(const Connection& c) const {
     const bool open = c.info.state == TcpState::Established ||

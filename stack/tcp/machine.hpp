@@ -515,6 +515,7 @@ private:
     void join_half_open(Connection& c, Index self, Index listener);
     void join_waiting(Connection& c, Index self, Instant now);
     Index find_grant(const Listener& listener, SessionIndex session, ChannelIndex channel) const;
+    bool is_shared(const Listener& listener, SessionIndex session) const;
     bool may_go_back(const Connection& c) const;
     void give_back(Connection& c, Index self, Listener& listener);
     void take_back(Index listener, SessionIndex session, ChannelIndex channel, Instant now);

@@ -45,7 +45,7 @@ void Machine::detach_session(SessionIndex index, Instant now, Parting parting) {
     session.attached = false;  // so that it is offered nothing
     for (Index i = 0; i < listeners_.high(); ++i) {
         if (listeners_[i].info.in_use == 0) continue;
-        take_back(i, index, kNobody, now);
+        if (is_shared(listeners_[i], index)) take_back(i, index, kNobody, now);
         drop_grants(listeners_[i], index, kNobody);
     }
     for (std::size_t i = 0; i < channels_.size(); ++i)

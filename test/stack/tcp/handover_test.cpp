@@ -168,6 +168,17 @@ TEST_CASE("What returns to a listener that nobody shares any longer is reset wit
     CHECK(w.host.count(shm::Counter::StaleNames) == 1);
 }
 
+TEST_CASE("The last of those who shared a listener leaves nothing waiting at it",
+          "[tcp][listener]") {
+    Workers w;
+    w.host.stack().detach_session(11, Client::now(), Parting::Lost);
+    w.connect(2);
+    CHECK(Told(w.first.take()).accepted.size() == 2);
+    w.host.stack().detach_session(10, Client::now(), Parting::Lost);
+    CHECK(w.resets_seen() == 2);
+    CHECK(w.host.stack().session_gone(10));
+}
+
 TEST_CASE("A channel that is destroyed gives back what it had not taken", "[tcp][listener]") {
     Workers w;
     w.connect(2);
