@@ -20,7 +20,7 @@ std::byte stream_byte(std::uint64_t key, std::uint64_t at) {
     return static_cast<std::byte>(x >> (8 * (at & 7)));
 }
 
-constexpr shm::ListenerId kListener{77};
+constexpr std::uint32_t kFirstListener = 77;
 
 }  // namespace
 
@@ -31,15 +31,17 @@ void Application::submit(const Submission& s, std::uint32_t shard, Instant now) 
 }
 
 void Application::listen(std::uint16_t port, const SocketPlan& plan, std::uint32_t backlog) {
-    accept_plan_ = plan;
-    accept_plan_.second = true;
+    const auto others = static_cast<std::uint32_t>(accept_plans_.size());
+    const shm::ListenerId listener{kFirstListener + others};
+    accept_plans_[port] = plan;
+    accept_plans_[port].second = true;
     for (std::uint32_t shard = 0; shard < host_.shards(); ++shard) {
-        host_.stack(shard).listen(kListener, Endpoint{IpAddress(), port}, 0,
+        host_.stack(shard).listen(listener, Endpoint{IpAddress(), port}, 0,
                                    {.backlog = backlog, .fast_open = plan.fast_open ? 64u : 0u});
-        host_.stack(shard).share_listener(kListener, Host::kSession);
+        host_.stack(shard).share_listener(listener, Host::kSession);
         Submission s;
         s.op = SubmissionOp::AcceptCredit;
-        s.credit = {kListener, 10'000};
+        s.credit = {listener, 10'000};
         submit(s, shard, Instant{});
     }
 }
@@ -69,7 +71,7 @@ void Application::opened(const shm::Completion& completion, std::uint32_t shard)
     socket.id = completion.connection;
     socket.shard = shard;
     if (accepted) {
-        socket.plan = accept_plan_;
+        socket.plan = accept_plans_[completion.endpoints.local.port];
     } else {
         socket.plan = opening_[completion.user];
         opening_.erase(completion.user);

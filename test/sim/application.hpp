@@ -113,7 +113,7 @@ private:
     std::uint64_t ring_bytes_;
     std::map<Name, Socket> sockets_;
     std::map<std::uint64_t, SocketPlan> opening_;  ///< by user word
-    SocketPlan accept_plan_;
+    std::map<std::uint16_t, SocketPlan> accept_plans_;  ///< by port
     std::uint64_t next_user_ = 1000;
     std::vector<std::uint64_t> free_rings_;
     std::uint64_t rings_ = 0;
