@@ -118,7 +118,10 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
             }
             if (f.end() > block.end) {
                 const auto covered = static_cast<std::uint32_t>(block.end - f.first);
-                if (covered < mss || !send_.split(c, i, covered / mss * mss)) break;
+                // All of its text: the FIN behind it is not told by every receiver.
+                const bool text = covered == f.text_bytes();
+                const std::uint32_t cut = text ? covered : covered / mss * mss;
+                if (cut == 0 || !send_.split(c, i, cut)) break;
             }
             note_rack(c, f, report.now);
             note_arrival(c, f, report);
