@@ -133,7 +133,6 @@ private:
     std::uint16_t rx_descriptors_ = 0;
     std::uint16_t tx_descriptors_ = 0;
     std::uint32_t frame_bytes_ = 0;
-    std::uint16_t table_entries_ = 0;  ///< of the redirection table; 0: no RSS
     unsigned kernel_interface_ = 0;    ///< of software drivers; 0: none
     bool is_pci_ = false;
     bool attached_ = false;

@@ -73,7 +73,7 @@ std::uint16_t receive_flags(const rte_mbuf& frame) {
 
 ShardIo::ShardIo(std::uint16_t shard, std::span<const std::unique_ptr<Port>> ports,
                  const RxArena& arena, const TxPools& pools, shm::CounterBlock& counters)
-    : arena_(arena), pools_(pools), counters_(counters), shard_(shard) {
+    : arena_(arena), pools_(pools), counters_(counters) {
     for (const std::unique_ptr<Port>& port : ports) {
         Queue queue;
         queue.port = port.get();

@@ -139,7 +139,6 @@ private:
     const TxPools& pools_;
     shm::CounterBlock& counters_;
     Stack* stack_ = nullptr;
-    std::uint16_t shard_;
     std::size_t next_port_ = 0;  ///< who is polled first, in turn
     std::size_t unsent_ = 0;
     std::vector<Queue> queues_;

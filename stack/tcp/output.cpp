@@ -366,8 +366,11 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
         if (c.info.mss < mss_before && payload.length > c.info.mss) return Outcome::More;  // anew
     }
     if (begun != BeginResult::Ready) return undeliverable(c, self, begun, out.now);
-    if (payload.length > c.info.mss && !payload.probe) {  // begin() has written the flags
-        frame.flags |= kTxSegment;
+    const bool cut = payload.length > c.info.mss && !payload.probe;
+    if (cut) {
+        // The way leads through another port now, behind which less is cut, or nothing.
+        if (payload.length > c.path.tso_bytes) return Outcome::More;
+        frame.flags |= kTxSegment;  // begin() has written the others
         frame.segment_bytes = static_cast<std::uint16_t>(c.info.mss);
     }
 
@@ -393,7 +396,6 @@ Machine::Outcome Machine::build(Connection& c, Index self, Sink& out, Seq seq, s
     finish_frame(frame, tuple_of(c), l4_bytes, c.path.offload_l4 != 0);
 
     ++out.used;
-    const bool cut = (frame.flags & kTxSegment) != 0;
     const std::uint32_t segments = cut ? (payload.length + c.info.mss - 1) / c.info.mss : 1;
     count(Counter::TcpSegmentsOut, segments);
     c.info.tx_segments += segments;

@@ -43,14 +43,14 @@ public:
         const auto body = input.bytes(input.byte());
         std::ranges::copy(body, message.raw.begin());
         if (shm::send_message(connected(), message) != 0) return leave();
-        if (message.type == MessageType::Farewell) return;
-        hear();
+        if (message.type == MessageType::Farewell) hear_of_observing();
+        else hear();
     }
 
     void say(Input& input) {
         const auto bytes = input.bytes(input.word() % 1024u);
         if (send(connected(), bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return leave();
-        hear_or_leave();
+        hear_of_observing();
     }
 
     void leave() { socket_.reset(); }
@@ -79,8 +79,9 @@ private:
         if (m.type == MessageType::OpenDatagram) datagram_ = m.datagram.socket;
     }
 
-    /// What was said may be a request by chance; then its answer is of no interest.
-    void hear_or_leave() {
+    /// What was said may have an answer, which is of no interest, or none: a later request shows
+    /// that the server goes on.
+    void hear_of_observing() {
         shm::Message probe = likely(MessageType::Observe);
         probe.sequence = ++sequence_;
         if (shm::send_message(socket_.get(), probe) != 0) return leave();

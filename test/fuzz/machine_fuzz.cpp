@@ -19,6 +19,7 @@
 #include "stack/wire/icmpv4.hpp"
 #include "test/fuzz/hosts.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 using namespace chiru;
@@ -50,7 +51,7 @@ public:
         switch (op & 7) {
             case 0: {
                 const std::int64_t units = input.byte();
-                net_.run(Micros(units * units * 1000));
+                wait(Micros(units * units * 1000));
                 break;
             }
             case 1: connect(more); break;
@@ -83,6 +84,13 @@ private:
         plan.largest_send = 2500;
         plan.may_fail = true;
         return plan;
+    }
+
+    /// Not for hours: programs that hold something look again every 5 ms.
+    void wait(Micros time) {
+        time = std::min(time, to_wait_);
+        to_wait_ -= time;
+        net_.run(time);
     }
 
     std::uint32_t live() {
@@ -224,6 +232,7 @@ private:
     }
 
     sim::Network net_;
+    Micros to_wait_ = 200s;
     bool forged_ = false;
     bool dead_ = false;
 };
