@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -26,6 +27,10 @@ constexpr std::uint32_t kPacketRingOverhead = 64 + 22;
 /// The driver has the kernel put IPv4 fragments together before they reach its ring
 /// (PACKET_FANOUT_FLAG_DEFRAG), so frames are longer than the MTU.
 constexpr std::uint32_t kPacketFrame = 16'384;
+
+/// Ethernet's bytes with two VLAN tags; and what a memif buffer holds if nobody says otherwise.
+constexpr std::uint32_t kMemifOverhead = 22;
+constexpr std::uint32_t kMemifBuffer = 2048;
 
 bool starts_with(const std::string& text, const char* prefix) { return text.starts_with(prefix); }
 
@@ -89,6 +94,13 @@ std::size_t kernel_receive_queues(const std::string& device) {
 
 std::string complete_device(const std::string& device, std::uint16_t queues, std::uint16_t mtu) {
     std::string complete = device;
+    if (starts_with(device, "net_memif") && !device_argument(device, "bsize")) {
+        // A frame must fit: of those in several buffers DPDK 22.11's driver loses count, and reads
+        // old ones again.
+        const std::uint32_t frame = mtu + kMemifOverhead;
+        if (frame > kMemifBuffer) complete += ",bsize=" + std::to_string((frame + 255) / 256 * 256);
+        return complete;
+    }
     if (!starts_with(device, "net_af_packet")) return complete;
     if (queues > 1 && !device_argument(device, "qpairs"))
         complete += ",qpairs=" + std::to_string(queues);
@@ -107,6 +119,15 @@ std::optional<std::string> missing_on_this_machine(const std::string& device) {
     if (starts_with(device, "net_af_packet") || starts_with(device, "net_af_xdp"))
         return interface_trouble(device);
     return std::nullopt;
+}
+
+std::optional<std::string> argument_trouble(const std::string& device, std::uint16_t mtu) {
+    const std::optional<std::string> buffer = device_argument(device, "bsize");
+    if (!starts_with(device, "net_memif") || !buffer) return std::nullopt;
+    if (std::strtoul(buffer->c_str(), nullptr, 10) >= mtu + kMemifOverhead) return std::nullopt;
+    return "its buffers (bsize=" + *buffer + ") do not hold a frame of MTU " +
+           std::to_string(mtu) + "; leave bsize out, or make it at least " +
+           std::to_string(mtu + kMemifOverhead);
 }
 
 void remove_stale_socket(const std::string& device) {

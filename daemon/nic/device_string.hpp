@@ -26,6 +26,9 @@ std::size_t kernel_receive_queues(const std::string& device);
 /// Adds what the driver needs for this many queues and this MTU, unless the operator said it.
 std::string complete_device(const std::string& device, std::uint16_t queues, std::uint16_t mtu);
 
+/// A sentence about an argument that does not go with this MTU, or nothing.
+std::optional<std::string> argument_trouble(const std::string& device, std::uint16_t mtu);
+
 /// A sentence about what is missing on this machine (the tap device, the interface, the PCI
 /// device or its driver), or nothing.
 std::optional<std::string> missing_on_this_machine(const std::string& device);

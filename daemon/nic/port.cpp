@@ -73,6 +73,8 @@ Result<std::unique_ptr<Port>, std::string> Port::probe(const PortOptions& option
     std::unique_ptr<Port> port(new Port(options, log));
     if (const std::optional<std::string> missing = missing_on_this_machine(options.device))
         return std::unexpected("port " + options.name + ": " + *missing);
+    if (const std::optional<std::string> wrong = argument_trouble(options.device, options.mtu))
+        return std::unexpected("port " + options.name + ": " + *wrong);
     if (Result<void, std::string> done = port->attach(); !done)
         return std::unexpected(done.error());
     if (Result<void, std::string> done = port->read_limits(); !done)

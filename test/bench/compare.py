@@ -6,7 +6,8 @@ Two hosts each, and each host is one core: on the kernel two namespaces joined b
 chiru two daemons joined by memif, daemon and program together on their host's core. Short rounds
 alternate between the two, and the table shows the median of the rounds.
 
-    scripts/bench [--rounds N] [--seconds N] [--on kernel --on chiru] [--case NAME] [--json FILE]
+    scripts/bench [--rounds N] [--seconds N] [--on kernel --on chiru] [--case NAME] [--mtu N]
+                  [--json FILE]
 """
 import argparse
 import csv
@@ -44,11 +45,12 @@ class Rig:
         return self.servers[kind]
 
 
-def kernel_rig(lab, cores):
+def kernel_rig(lab, cores, mtu):
     spaces = [lab.namespace("kernel") for _ in cores]
     lab.veth((spaces[0], "eth0"), (spaces[1], "eth0"))
     hosts = []
     for space, addresses, core in zip(spaces, (CHIRU, PEER), cores):
+        ip("link", "set", "eth0", "mtu", str(mtu), namespace=space)
         for address in with_bits(addresses):
             ip("addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []),
                namespace=space)
@@ -56,12 +58,13 @@ def kernel_rig(lab, cores):
     return Rig("kernel", *hosts)
 
 
-def chiru_rig(lab, cores, idle):
+def chiru_rig(lab, cores, idle, mtu=1500):
     wire = lab.directory / "wire.sock"
     hosts = []
     for role, addresses, core in zip(("server", "client"), (CHIRU, PEER), cores):
         daemon = Daemon(lab, namespace=lab.namespace("chiru"), device=memif_device(role, wire),
-                        addresses=with_bits(addresses), cores=[core], cpus={core}, idle=idle)
+                        addresses=with_bits(addresses), cores=[core], cpus={core}, idle=idle,
+                        mtu=mtu)
         hosts.append(ChiruHost(lab, daemon, addresses, cpus={core}))
     return Rig("chiru", *hosts)
 
@@ -167,6 +170,7 @@ def arguments():
     parser.add_argument("--case", action="append", help="cases whose name contains this text")
     parser.add_argument("--cores", default="0,1", help="server's and client's core")
     parser.add_argument("--idle", default="adaptive", choices=("poll", "adaptive", "interrupt"))
+    parser.add_argument("--mtu", type=int, default=1500, help="of the wire between the hosts")
     parser.add_argument("--json", type=pathlib.Path, help="all rounds, for other programs")
     return parser.parse_args()
 
@@ -179,9 +183,9 @@ def main():
     with Lab() as lab:
         rigs = []
         if "kernel" in wanted:
-            rigs.append(kernel_rig(lab, cores))
+            rigs.append(kernel_rig(lab, cores, options.mtu))
         if "chiru" in wanted:
-            rigs.append(chiru_rig(lab, cores, options.idle))
+            rigs.append(chiru_rig(lab, cores, options.idle, options.mtu))
         try:
             results = run_rounds(rigs, cases, options.rounds, options.seconds)
         except BaseException:

@@ -32,6 +32,18 @@ TEST_CASE("What a packet ring needs is filled in unless the operator said it", "
     CHECK(complete_device(own, 2, 1500) == own);
 }
 
+TEST_CASE("A memif's buffers hold whole frames", "[nic]") {
+    const std::string memif = "net_memif0,role=client";
+    CHECK(complete_device(memif, 1, 1500) == memif);
+    CHECK(complete_device(memif, 1, 9000) == memif + ",bsize=9216");
+    CHECK(complete_device(memif + ",bsize=4096", 1, 9000) == memif + ",bsize=4096");
+    CHECK_FALSE(argument_trouble(memif, 9000));
+    CHECK_FALSE(argument_trouble(memif + ",bsize=2048", 1500));
+    const auto small = argument_trouble(memif + ",bsize=2048", 9000);
+    REQUIRE(small);
+    CHECK(small->find("bsize=2048") != std::string::npos);
+}
+
 TEST_CASE("A device that cannot work on this machine is refused with what is missing", "[nic]") {
     const auto nowhere = missing_on_this_machine("net_af_packet0,iface=chiru-none");
     REQUIRE(nowhere);

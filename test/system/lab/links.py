@@ -170,7 +170,7 @@ class Link:
 
 def memif_device(role, wire):
     return (f"net_memif0,role={role},id=0,socket={wire},socket-abstract=no,"
-            f"bsize=2048,rsize=11,zero-copy=no")
+            f"rsize=11,zero-copy=no")
 
 
 def silence_kernel(namespace, device):
