@@ -33,6 +33,7 @@ struct WindowGrowth {
     std::uint32_t began_us = 0;  ///< the round, as the low clock has it
     std::uint32_t taken = 0;     ///< bytes the reader took in it
     std::uint32_t most = 0;      ///< that it took in any round
+    std::uint64_t rate = 0;      ///< bytes a millisecond, when the window grew last
     std::uint32_t rtt_us = 0;    ///< a round's length, as the receiver sees it
     std::uint32_t least_us = 0;  ///< the shortest sample of this round; 0: none yet
     Seq edge;                    ///< without timestamps: text behind it was sent after edge_us

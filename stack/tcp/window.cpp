@@ -154,7 +154,9 @@ void Machine::sample_receive_rtt(Connection& c, WindowGrowth& w, const Arrival& 
 }
 
 // The reader took so much. At the end of a round trip the buffer is twice what it took in that;
-// four times while that still grows, for a sender in slow start is twice as fast by then.
+// four times while that still grows, for a sender in slow start is twice as fast by then. A wider
+// window that brought no more does not widen again: it would fill queues on the way, whose wait
+// looks like a longer round trip, and caches.
 void Machine::reader_took(Connection& c, std::uint32_t bytes) {
     Extra* e = extra(c);
     if (e == nullptr || (e->uses & kForWindow) == 0) return;
@@ -163,11 +165,17 @@ void Machine::reader_took(Connection& c, std::uint32_t bytes) {
     const std::uint32_t now_us = low_us(now_);
     if (now_us - w.began_us < w.rtt_us) return;
     const bool faster = w.taken > w.most + w.most / 2;
-    const std::uint64_t wanted = std::uint64_t{w.taken} * (faster ? 4 : 2);
+    // No more than a window comes in a round trip: where it seems so, the round was a long one.
+    const std::uint64_t took = std::min(w.taken, c.info.rcv_buffer_bytes);
+    const std::uint64_t wanted = took * (faster ? 4 : 2);
     const std::uint32_t most = most_receive_buffer(c);
-    if (wanted > c.info.rcv_buffer_bytes && most > c.info.rcv_buffer_bytes)
+    const std::uint64_t rate = std::uint64_t{w.taken} * 1000 / (now_us - w.began_us);
+    if (wanted > c.info.rcv_buffer_bytes && most > c.info.rcv_buffer_bytes &&
+        rate > w.rate + w.rate / 4) {
         c.info.rcv_buffer_bytes =
             static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, most));
+        w.rate = rate;
+    }
     w.most = std::max(w.most, w.taken);
     w.taken = 0;
     w.began_us = now_us;
