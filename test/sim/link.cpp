@@ -35,11 +35,12 @@ Frame assemble(const Frame& cause, wire::EtherType type, const Ip& ip, const Icm
     wire::EthernetHeader link;
     std::memcpy(&link, cause.data(), sizeof link);
     const wire::EthernetHeader back{link.source, kRouterMac, static_cast<std::uint16_t>(type)};
-    Frame frame(sizeof back + sizeof ip + sizeof icmp);
+    constexpr std::size_t kHeaders = sizeof back + sizeof ip + sizeof icmp;
+    Frame frame(kHeaders + quoted.size());
     std::memcpy(frame.data(), &back, sizeof back);
     std::memcpy(frame.data() + sizeof back, &ip, sizeof ip);
     std::memcpy(frame.data() + sizeof back + sizeof ip, &icmp, sizeof icmp);
-    frame.insert(frame.end(), quoted.begin(), quoted.end());
+    std::memcpy(frame.data() + kHeaders, quoted.data(), quoted.size());
     return frame;
 }
 

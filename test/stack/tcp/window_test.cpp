@@ -78,6 +78,28 @@ TEST_CASE("the window follows twice what the reader takes in a round trip", "[tc
     s.skip();
 }
 
+TEST_CASE("a window that brought no more when it was widened is not widened again",
+          "[tcp][window]") {
+    sim::Script s;
+    Stream stream(s);
+    // Several windows come in what is taken for one round trip: it is shorter in truth.
+    const auto rounds = [&](int parts) {
+        for (int i = 0; i < 10; ++i) {
+            for (int part = 0; part < parts; ++part) {
+                for (int segment = 0; segment < 100; ++segment) stream.send(1000);
+                s.read();
+                s.skip();
+            }
+            stream.round(0);
+        }
+    };
+    rounds(3);
+    CHECK(s.block().rcv_buffer_bytes > kFirst);
+    CHECK(s.block().rcv_buffer_bytes <= 4 * kFirst);
+    rounds(6);  // more does come
+    CHECK(s.block().rcv_buffer_bytes > 4 * kFirst);
+}
+
 TEST_CASE("the window grows no further than tcp.receive_buffer and half of the quota allow",
           "[tcp][window]") {
     TcpConfig config;
