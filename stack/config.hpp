@@ -89,7 +89,7 @@ struct TcpConfig {
     std::uint32_t syn_retries = 6;
     std::uint32_t retries = 15;
     std::uint32_t receive_buffer_bytes = 16u << 20;  ///< how far a window grows by itself
-    std::uint32_t send_buffer_bytes = 4u << 20;     ///< queued and not yet acknowledged
+    std::uint32_t send_buffer_bytes = 16u << 20;  ///< queued and not yet acknowledged
     shm::CongestionAlgorithm congestion = shm::CongestionAlgorithm::Cubic;
     EcnPolicy ecn = EcnPolicy::Passive;
     PacingPolicy pacing = PacingPolicy::Auto;

@@ -137,11 +137,13 @@ bool Machine::emit_events(Connection& c, Index self, std::span<Completion> out,
 }
 
 // One window under way and one to follow it at once; of a large one a part, enough until the
-// client has written more. What waits longer than that has left the cache when its turn comes.
+// client has written more. What waits longer than that has left the cache when its turn comes. What
+// has arrived behind a gap is queued until that is filled, and takes no part of the window.
 std::uint32_t Machine::send_room(const Connection& c) const {
     const std::uint32_t window =
         std::min({c.info.cwnd_bytes, c.info.max_snd_wnd, 1u << 30});
-    return std::min(window + std::min(window, kAheadBytes), config_.tcp.send_buffer_bytes);
+    return std::min(c.sacked_bytes + window + std::min(window, kAheadBytes),
+                    config_.tcp.send_buffer_bytes);
 }
 
 // From now on the client hears what was sent, counted from what it has queued so far.

@@ -94,10 +94,23 @@ void Machine::congestion_ack(Connection& c, const AckReport& report, bool more_l
     update_pacing(c);
 }
 
+/// How much of the window the path is known to carry: what it delivered in a round trip (RFC 7661
+/// §4.2, pipeACK). FlightSize alone says nothing of it at the end of a request, when little is left
+/// in flight.
+std::uint32_t Machine::proven_window(const Connection& c) {
+    const std::uint64_t delivered = std::uint64_t{c.info.delivery_kbps} * c.info.srtt_us / 1000;
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(delivered, c.info.cwnd_bytes));
+}
+
 void Machine::congestion_loss(Connection& c, const LossReport& report) {
     CongestionWindow window{c.info.cwnd_bytes, c.info.ssthresh_bytes, c.info.mss};
-    if (Bbr* bbr = bbr_of(c); bbr != nullptr) bbr->on_loss(window, report);
-    else std::visit([&](auto& cc) { cc.on_loss(window, report); }, c.congestion);
+    if (Bbr* bbr = bbr_of(c); bbr != nullptr) {
+        bbr->on_loss(window, report);
+    } else {
+        LossReport told = report;
+        told.in_flight_bytes = std::max(report.in_flight_bytes, proven_window(c));
+        std::visit([&](auto& cc) { cc.on_loss(window, told); }, c.congestion);
+    }
     c.info.cwnd_bytes = window.cwnd_bytes;
     c.info.ssthresh_bytes = window.ssthresh_bytes;
 }

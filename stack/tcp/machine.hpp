@@ -383,6 +383,7 @@ private:
     // congestion.cpp
     void choose_congestion(Connection& c, shm::CongestionAlgorithm algorithm);
     void congestion_ack(Connection& c, const AckReport& report, bool more_lost);
+    static std::uint32_t proven_window(const Connection& c);
     void congestion_loss(Connection& c, const LossReport& report);
     void pay_out(Connection& c, const AckReport& report, bool more_lost);
     void measure_delivery(Connection& c, const AckReport& report);

@@ -232,3 +232,20 @@ TEST_CASE("silence is asked by keep-alives, and ends the connection", "[tcp][rfc
     CHECK(s.closed() == ETIMEDOUT);
     CHECK(s.count(Counter::TcpKeepAlives) == 4);
 }
+
+TEST_CASE("what has arrived behind a gap takes no room from what may be queued", "[tcp][rfc6675]") {
+    sim::Script s;
+    s.establish();
+    for (int i = 0; i < 20; ++i) s.write(1'000);
+    s.inject(".  1:1(0)  ack 1    win 65535  <sack 1001:2001,sack 3001:10001>");
+    s.skip();
+    s.read();
+    s.inject(".  1:1(0)  ack 2001 win 65535  <sack 3001:10001>");
+    s.skip();
+    std::uint32_t room = 0;
+    for (const shm::Completion& told : s.host().take_completions())
+        if (told.op == shm::CompletionOp::Sent) room = told.sent.room_bytes;
+    CHECK(room == 7'000 + 2 * s.block().cwnd_bytes);
+    s.abort();
+    s.skip();
+}
