@@ -78,6 +78,7 @@ Shard::~Shard() { stop(); }
 void Shard::meet(std::span<const std::unique_ptr<Shard>> all) {
     if (all.size() == 1) return;
     others_.resize(all.size());
+    steered_.resize(all.size() * nic::kBurst);
     for (std::uint32_t i = 0; i < all.size(); ++i) {
         if (i == setup_.index) continue;
         SteerLane& out = setup_.lanes->between(setup_.index, i);

@@ -122,8 +122,8 @@ private:
     void report_path_mtus();
     void accuse(Lane& lane, Violation violation, bool corrupt_ring);
 
-    bool receive();
-    bool take_steered();
+    std::size_t collect_steered();
+    bool take_handoffs();
     void place(std::span<const RxFrame> frames);
     void steer(const RxFrame& frame, std::uint32_t shard);
     void spread(const RxFrame& frame);
@@ -161,6 +161,7 @@ private:
         bool rang = false;  ///< got something in this turn
     };
     std::vector<std::optional<Other>> others_;  ///< by shard; empty at our own place
+    std::vector<RxFrame> steered_;              ///< a burst from each of them
 
     static constexpr std::size_t kSubmissionBatch = 64;
     static constexpr std::size_t kCompletionBatch = 64;

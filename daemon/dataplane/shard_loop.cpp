@@ -66,9 +66,15 @@ bool Shard::turn() {
     setup_.page->alive_us.store(now_.time_since_epoch().count(), std::memory_order_relaxed);
     counters_.add(Counter::Turns);
     bool busy = take_commands();
-    busy |= receive();
-    busy |= take_steered();
+    const std::size_t from_ports = io_.receive(scratch_.frames);
+    const std::size_t steered = collect_steered();
+    // What a client said before a frame came holds for that frame: the options of a socket whose
+    // peer answers at once, say.
     busy |= take_submissions();
+    if (from_ports != 0) place(std::span(scratch_.frames).first(from_ports));
+    if (steered != 0) stack_.receive(std::span(steered_).first(steered), now_);
+    busy |= from_ports != 0 || steered != 0;
+    busy |= take_handoffs();
     stack_.advance(now_);
     busy |= transmit();
     busy |= complete();
@@ -84,13 +90,6 @@ bool Shard::turn() {
 }
 
 // ---- frames --------------------------------------------------------------------------------
-
-bool Shard::receive() {
-    const std::size_t count = io_.receive(scratch_.frames);
-    if (count == 0) return false;
-    place(std::span(scratch_.frames).first(count));
-    return true;
-}
 
 /// Frames of our flow groups go to our stack in one burst, the others to their shards.
 void Shard::place(std::span<const RxFrame> frames) {
@@ -132,15 +131,20 @@ void Shard::spread(const RxFrame& frame) {
     }
 }
 
-bool Shard::take_steered() {
+/// Frames of ours that came to other shards.
+std::size_t Shard::collect_steered() {
+    std::size_t count = 0;
+    for (std::optional<Other>& other : others_)
+        if (other) count += other->frames_in.pop(std::span(steered_).subspan(count, nic::kBurst));
+    if (count != 0) counters_.add(Counter::RxSteeredIn, count);
+    return count;
+}
+
+/// Frames of other shards for ports of which we have the queue.
+bool Shard::take_handoffs() {
     bool busy = false;
     for (std::optional<Other>& other : others_) {
         if (!other) continue;
-        if (const std::size_t count = other->frames_in.pop(scratch_.frames); count != 0) {
-            counters_.add(Counter::RxSteeredIn, count);
-            stack_.receive(std::span(scratch_.frames).first(count), now_);
-            busy = true;
-        }
         const std::size_t count = other->handoffs_in.pop(scratch_.handoffs);
         for (std::size_t i = 0; i < count; ++i) io_.send_for_other(scratch_.handoffs[i], now_);
         busy |= count != 0;

@@ -381,6 +381,32 @@ void ancillary() {
     close(client);
 }
 
+/// An option holds for the next datagram, by whatever way that comes.
+void options_at_once() {
+    const bool v4 = family == AF_INET;
+    const int on = 1;
+    int with_destination = 0;
+    for (int i = 0; i < 300; ++i) {
+        const int server = bound(any(0));
+        const int client = open_socket();
+        if (v4) setsockopt(server, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+        else setsockopt(server, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+        send_to(client, 5, us(name_of(server).port()));
+        char room[16], control[64];
+        iovec piece{room, sizeof room};
+        msghdr message{};
+        message.msg_iov = &piece;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        if (recvmsg(server, &message, 0) == 5 && CMSG_FIRSTHDR(&message) != nullptr)
+            ++with_destination;
+        close(server);
+        close(client);
+    }
+    told("with a destination", with_destination);
+}
+
 void sharing() {
     const int on = 1;
     const int first = open_socket(), second = open_socket(), third = open_socket();
@@ -423,6 +449,7 @@ constexpr Case kCases[] = {{"names", names},         {"sizes", sizes},
                            {"truncation", truncation}, {"peers", peers},
                            {"refusals", refusals},   {"waiting", waiting},
                            {"batches", batches},     {"ancillary", ancillary},
+                           {"options at once", options_at_once},
                            {"sharing", sharing}};
 
 }  // namespace
