@@ -13,6 +13,8 @@
 
 namespace chiru {
 
+inline constexpr std::uint16_t kAnyInterface = 0xffff;
+
 /// The way to a remote host, as a connection keeps it. Plain data: it lies in connection blocks.
 /// `neighbor` and `generation` are the lower layer's; a path that went stale is renewed by it.
 struct Path {
@@ -49,12 +51,14 @@ public:
     virtual ~Lower() = default;
 
     /// The way to `remote`, and our address to use when `local` is unspecified. ENETUNREACH
-    /// without a route; EADDRNOTAVAIL if `local` is given and not ours.
+    /// without a route; EADDRNOTAVAIL if `local` is given and not ours. `link` is where a packet to
+    /// answer came in: a link-local `remote` means a host there (RFC 4007 §6).
     struct Route {
         Path path;
         IpAddress local;
     };
-    virtual Result<Route, int> route(const IpAddress& remote, const IpAddress& local) = 0;
+    virtual Result<Route, int> route(const IpAddress& remote, const IpAddress& local,
+                                     std::uint16_t link = kAnyInterface) = 0;
 
     /// Is `address` one of ours and usable (not tentative)?
     virtual bool is_local(const IpAddress& address) const = 0;

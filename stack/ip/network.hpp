@@ -86,7 +86,8 @@ public:
     shm::InterfaceInfo interface_info(std::uint16_t interface) const;
     std::uint32_t interfaces_version() const { return interfaces_.version(); }
 
-    Result<Route, int> route(const IpAddress& remote, const IpAddress& local) override;
+    Result<Route, int> route(const IpAddress& remote, const IpAddress& local,
+                             std::uint16_t link = kAnyInterface) override;
     bool is_local(const IpAddress& address) const override;
     BeginResult begin(TxFrame& frame, Path& path, const IpAddress& local, const IpAddress& remote,
                       std::uint8_t protocol, std::size_t l4_bytes, IpOptions options,

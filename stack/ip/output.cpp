@@ -33,7 +33,8 @@ void Network::fill_local_path(Path& path) const {
     path.tso_bytes = 0;
 }
 
-Result<Lower::Route, int> Network::route(const IpAddress& remote, const IpAddress& local) {
+Result<Lower::Route, int> Network::route(const IpAddress& remote, const IpAddress& local,
+                                         std::uint16_t link) {
     const bool chosen = !local.is_unspecified();
     if (chosen && (!is_local(local) || local.is_v4() != remote.is_v4()))
         return std::unexpected(EADDRNOTAVAIL);
@@ -49,10 +50,14 @@ Result<Lower::Route, int> Network::route(const IpAddress& remote, const IpAddres
         return route;
     }
     if (chosen && local.is_loopback()) return std::unexpected(ENETUNREACH);
-    // A link-local address means nothing without its link, which our own end tells.
+    // A link-local address means nothing without its link: if nothing came from there, our own end
+    // tells it.
     std::uint16_t scope = kAnyInterface;
-    if (remote.is_v6() && remote.is_link_local() && chosen && local.is_link_local())
-        scope = interfaces_.find(local)->interface;
+    if (remote.is_v6() && remote.is_link_local()) {
+        scope = link;
+        if (scope == kAnyInterface && chosen && local.is_link_local())
+            scope = interfaces_.find(local)->interface;
+    }
     const auto hop = routes_.lookup(remote, scope);
     if (!hop || interfaces_.is_broadcast(interfaces_[hop->interface], remote)) {
         counters_.add(Counter::IpNoRoute);
@@ -78,7 +83,7 @@ Result<DatagramLower::DatagramRoute, int> Network::datagram_route(const IpAddres
         for (std::uint16_t i = 0; i < interfaces_.size(); ++i)
             if (interfaces_.is_broadcast(interfaces_[i], remote)) link = i;
     if (!link) {
-        const auto found = route(remote, local);
+        const auto found = route(remote, local, kAnyInterface);
         if (!found) return std::unexpected(found.error());
         return DatagramRoute{found->path, found->local,
                              interfaces_[found->path.interface].info.mtu};

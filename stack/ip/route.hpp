@@ -9,6 +9,7 @@
 
 #include "base/address.hpp"
 #include "stack/ip/interface.hpp"
+#include "stack/lower.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,6 @@
 
 namespace chiru::ip {
 
-inline constexpr std::uint16_t kAnyInterface = 0xffff;
 
 struct RouteEntry {
     IpPrefix to;

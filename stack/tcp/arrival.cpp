@@ -104,8 +104,8 @@ Fate Machine::meet_nobody(Arrival& a, const Tuple& tuple) {
 void Machine::answer_nobody(const Arrival& a, const Tuple& tuple) {
     const Segment& seg = a.seg;
     if (seg.has(wire::kRst)) return;
-    if (seg.has(wire::kAck)) reply_reset(tuple, seg.ack, Seq(0), wire::kRst);
-    else reply_reset(tuple, Seq(0), seg.end(), wire::kRst | wire::kAck);
+    if (seg.has(wire::kAck)) reply_reset(a, tuple, seg.ack, Seq(0), wire::kRst);
+    else reply_reset(a, tuple, Seq(0), seg.end(), wire::kRst | wire::kAck);
 }
 
 void Machine::reply(const Reply& reply) {
@@ -114,12 +114,13 @@ void Machine::reply(const Reply& reply) {
 }
 
 // Each costs the sender one segment and us one; a flood must not make us a source of floods.
-void Machine::reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags) {
+void Machine::reply_reset(const Arrival& a, const Tuple& tuple, Seq seq, Seq ack,
+                          std::uint8_t flags) {
     if (!resets_.take(hash_key_, now_)) {
         count(Counter::TcpResetsLimited);
         return;
     }
-    reply({.tuple = tuple, .seq = seq, .ack = ack, .flags = flags});
+    reply({.tuple = tuple, .link = a.in.interface, .seq = seq, .ack = ack, .flags = flags});
 }
 
 void Machine::challenge_ack(Connection& c, Index self, Instant now) {

@@ -28,7 +28,7 @@ Counter Machine::answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& li
         ++listener.info.refused;
         return Counter::InNoListenerRoom;
     }
-    const auto route = lower_.route(tuple.remote, tuple.local);
+    const auto route = lower_.route(tuple.remote, tuple.local, a.in.interface);
     if (!route) return Counter::InNoConnectionRoom;
     SynOptions options;
     options.mss = offered_mss(route->path, tuple.remote, listener.max_segment);
@@ -48,6 +48,7 @@ Counter Machine::answer_with_cookie(Arrival& a, const Tuple& tuple, Listener& li
     }
     const std::uint16_t mss = seg.has_mss ? seg.mss : (tuple.remote.is_v4() ? 536 : 1220);
     Reply answer{.tuple = tuple,
+                 .link = a.in.interface,
                  .seq = make_cookie(config_.secret, tuple, seg.seq, mss, a.now),
                  .ack = seg.seq + 1,
                  .flags = wire::kSyn | wire::kAck};
@@ -79,7 +80,7 @@ Counter Machine::cookie_arrives(Arrival& a, const Tuple& tuple, Listener& listen
         answer_nobody(a, tuple);
         return Counter::InBadAck;
     }
-    const auto route = lower_.route(tuple.remote, tuple.local);
+    const auto route = lower_.route(tuple.remote, tuple.local, a.in.interface);
     if (!route) return Counter::InNoConnectionRoom;
     a.self = open_block(tuple, a.now);
     if (a.self == kNil) return Counter::InNoConnectionRoom;

@@ -95,7 +95,7 @@ Counter Machine::listen_arrives(Arrival& a, const Tuple& tuple, Listener& listen
         return Counter::InNoListenerRoom;
     }
     if (wants_cookies(listener)) return answer_with_cookie(a, tuple, listener);
-    const auto route = lower_.route(tuple.remote, tuple.local);
+    const auto route = lower_.route(tuple.remote, tuple.local, a.in.interface);
     if (!route) return Counter::InNoConnectionRoom;
     const Index self = open_block(tuple, a.now);
     if (self == kNil) return Counter::InNoConnectionRoom;
@@ -116,7 +116,7 @@ Counter Machine::syn_sent_arrives(Connection& c, Arrival& a) {
     Segment& seg = a.seg;
     if (seg.has(kAck) && (seg.ack <= Seq(c.info.iss) || seg.ack > c.snd_nxt())) {  // first
         if (seg.has(kRst)) return Counter::InBadAck;
-        reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
+        reply_reset(a, tuple_of(c), seg.ack, Seq(0), kRst);
         // A connection of before, it seems (§3.5.1), which that reset ends: ask again, once.
         if (c.info.timeouts == 0 && c.retransmit_at != kNever)
             c.retransmit_at = std::min(c.retransmit_at, a.now + kHalfOpenPatience);
@@ -172,7 +172,7 @@ void Machine::measure_handshake(Connection& c, const Segment& seg, bool answered
 Verdict Machine::syn_received_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     if (seg.ack <= c.snd_una() || seg.ack > c.snd_nxt()) {
-        reply_reset(tuple_of(c), seg.ack, Seq(0), kRst);
+        reply_reset(a, tuple_of(c), seg.ack, Seq(0), kRst);
         return Counter::InBadAck;
     }
     if (c.info.last_sent_us != 0 && c.info.srtt_us == 0)

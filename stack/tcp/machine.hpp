@@ -68,6 +68,7 @@ struct Arrival {
 /// A segment that no connection sends: resets for those who speak to nobody, and SYN cookies.
 struct Reply {
     Tuple tuple;
+    std::uint16_t link = kAnyInterface;  ///< where what it answers came in
     Seq seq;
     Seq ack;
     std::uint8_t flags = 0;
@@ -276,7 +277,7 @@ private:
     Fate meet_nobody(Arrival& a, const Tuple& tuple);
     void answer_nobody(const Arrival& a, const Tuple& tuple);
     void reply(const Reply& reply);
-    void reply_reset(const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
+    void reply_reset(const Arrival& a, const Tuple& tuple, Seq seq, Seq ack, std::uint8_t flags);
     void challenge_ack(Connection& c, Index self, Instant now);
     void answer_refused(Connection& c, const Arrival& a);
 

@@ -486,7 +486,7 @@ void Machine::finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_by
 }
 
 void Machine::emit_reply(const Reply& reply, Sink& out) {
-    const auto route = lower_.route(reply.tuple.remote, reply.tuple.local);
+    const auto route = lower_.route(reply.tuple.remote, reply.tuple.local, reply.link);
     if (!route) return;
     Path path = route->path;
     TxFrame& frame = out.frames[out.used];

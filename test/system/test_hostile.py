@@ -158,8 +158,10 @@ def fragments(wire, identity, offset, text, more):
     return wire.ip(frames.ICMP, text, id=identity & 0xFFFF, flags=int(more), offset=offset)
 
 
-def test_overlapping_fragments_are_dropped(wire):
+def test_overlapping_fragments_are_dropped(wire, link, family):
     """RFC 5722 for IPv6; for IPv4 no honest host sends them either."""
+    if link.transport == "af_packet" and family == 4:
+        pytest.skip("the kernel reassembles IPv4 before a packet socket sees it")
     hostile = []
     for identity in range(100, 120):
         hostile += [fragments(wire, identity, 0, b"a" * 64, True),

@@ -45,6 +45,19 @@ TEST_CASE("The longest prefix decides the interface, and the source follows", "[
     CHECK(from("2600::1") == std::pair<std::uint16_t, std::string>(1, "fd08::2"));
 }
 
+TEST_CASE("An answer to a link-local host goes where its question came in", "[ip][route]") {
+    Host host(two_interfaces());
+    host.settle();
+    const IpAddress peer = test::ip("fe80::9");
+    const IpAddress ours = test::ip("fe80::ff:fe00:2");  // of both links
+    for (const std::uint16_t link : {std::uint16_t{0}, std::uint16_t{1}}) {
+        const auto route = host.network().route(peer, ours, link);
+        REQUIRE(route);
+        CHECK(route->path.interface == link);
+    }
+    CHECK(host.network().route(peer, test::ip("fd08::2"), 1)->path.interface == 1);
+}
+
 TEST_CASE("A chosen source must be ours, usable and of the right family", "[ip][route]") {
     Host host;
     const auto error = [&](const char* remote, const char* local) {
