@@ -8,6 +8,7 @@
 #include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 
 #include <poll.h>
 #include <signal.h>
@@ -60,6 +61,7 @@ ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, std::si
                unsigned flags);
 
 int close(int fd);
+int fclose(std::FILE* file);
 int close_range(unsigned first, unsigned last, int flags);
 void closefrom(int first);
 int dup(int fd);

@@ -66,6 +66,20 @@ int close(int fd) {
     return real().close(fd);
 }
 
+/// The number is free afterwards, though libc closes it by itself. What stdio still holds goes to
+/// the placeholder, as all that stdio writes to our sockets.
+int fclose(std::FILE* file) {
+    const int fd = file == nullptr ? -1 : ::fileno(file);
+    if (fd >= 0 && fd_table.find(fd) != nullptr) {
+        Guard guard;
+        if (guard && guard.process().is_mine() && !is_internal(fd)) {
+            if (Socket* socket = socket_at(fd)) socket->linger(guard);
+            fd_table.remove(fd);
+        }
+    }
+    return real().fclose(file);
+}
+
 int close_range(unsigned first, unsigned last, int flags) {
     const auto modes = static_cast<unsigned>(flags);
     if (first > last || (modes & CLOSE_RANGE_CLOEXEC) != 0)

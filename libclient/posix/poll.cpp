@@ -201,7 +201,9 @@ int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* ma
 
 int select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, timeval* timeout) {
     timespec span{};
-    if (timeout != nullptr) span = {.tv_sec = timeout->tv_sec, .tv_nsec = timeout->tv_usec * 1000};
+    if (timeout != nullptr)  // glibc lets a second and more be given in tv_usec
+        span = {.tv_sec = timeout->tv_sec + timeout->tv_usec / 1'000'000,
+                .tv_nsec = timeout->tv_usec % 1'000'000 * 1000};
     const auto deadline = Deadline::in_timespec(timeout == nullptr ? nullptr : &span);
     const int result =
         deadline ? select_mixed(count, {readable, writable, exceptional}, *deadline, nullptr)

@@ -273,12 +273,14 @@ Waiter Process::take_waiter() {
         return waiter;
     }
     Waiter waiter{.fd = raised(::epoll_create1(EPOLL_CLOEXEC)), .channel = channel_};
+    if (waiter.fd < 0) return waiter;
     own(waiter.fd);
     watch(waiter.fd, kWaiterMark);
     return waiter;
 }
 
 void Process::give_waiter(const Waiter& waiter) {
+    if (waiter.fd < 0) return;
     if (waiter.channel.lock() == channel_ && channel_ != nullptr) {
         free_waiters_.push_back(waiter);
         return;

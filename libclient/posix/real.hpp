@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdio>
 
 #include <fcntl.h>
 #include <poll.h>

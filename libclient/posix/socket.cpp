@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include <netinet/in.h>
 
@@ -375,6 +376,7 @@ int Socket::peer(sockaddr* address, socklen_t* length) const {
 
 int Socket::shutdown(int how) {
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return -EINVAL;
+    if (phase_ == Phase::Listening && chiru_ != nullptr) return stop_listening(how);
     if (phase_ != Phase::Live || chiru_ == nullptr) return -ENOTCONN;
     if (chiru_->state == client::SocketState::Connecting) return -ENOTCONN;
     if (chiru_->state == client::SocketState::Over) return -ENOTCONN;
@@ -386,6 +388,22 @@ int Socket::shutdown(int how) {
     if (how != SHUT_WR) channel_->shutdown_receive(*chiru_);
     Process::get().process();
     return 0;
+}
+
+/// As Linux does it: nobody listens any longer, threads in accept() return, and the name stays.
+int Socket::stop_listening(int how) {
+    if (how == SHUT_WR) return 0;
+    chiru_->user = 0;
+    channel_->close(*std::exchange(chiru_, nullptr));
+    channel_->flush();
+    const Endpoint name = bound_.endpoint;
+    give_up_name();  // with it goes the listener
+    static_cast<void>(bind_in_chiru(name));
+    taking_part_ = false;
+    phase_ = Phase::Bound;
+    edges(0);
+    Process::get().wake_sleepers();
+    return both_ ? kToKernel : 0;
 }
 
 void Socket::linger(Guard& guard) {

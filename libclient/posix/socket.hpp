@@ -131,6 +131,7 @@ private:
     /// Its SYN waits for text?
     bool deferred() const;
     int accept_in_chiru(sockaddr* address, socklen_t* length, int flags);
+    int stop_listening(int how);
     int accept_in_kernel(int fd, sockaddr* address, socklen_t* length, int flags);
     int adopt();
     void give_up_name();

@@ -14,6 +14,7 @@ namespace chiru::posix {
 namespace {
 
 constexpr std::int64_t kMicrosPerSecond = 1'000'000;
+constexpr Micros kUnwatchedSleep{1000};
 constexpr std::int64_t kFarSeconds = 1'000'000'000;  // what is further away is for ever
 
 timespec timespec_of(Micros span) {
@@ -90,9 +91,12 @@ bool handlers_restart() {
 
 int sleep_once(Process& process, Guard& guard, const Deadline& deadline,
                std::span<pollfd> kernel_fds, const sigset_t* mask) {
-    const auto limit = deadline.left(process.sleep_limit());
-    const timespec* timeout = limit ? &*limit : nullptr;
     const BorrowedWaiter waiter(process);
+    // At the limit of descriptors there is none, and nobody can wake us.
+    const Micros longest =
+        waiter.fd() < 0 ? std::min(process.sleep_limit(), kUnwatchedSleep) : process.sleep_limit();
+    const auto limit = deadline.left(longest);
+    const timespec* timeout = limit ? &*limit : nullptr;
     std::array<pollfd, 8> few;
     std::vector<pollfd> many;
     if (kernel_fds.size() >= few.size()) many.resize(kernel_fds.size() + 1);

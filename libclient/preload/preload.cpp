@@ -69,6 +69,7 @@ EXPORT ssize_t splice(int i, off64_t* p, int o, off64_t* q, size_t n, unsigned m
 }
 
 EXPORT int close(int f) { return posix::close(f); }
+EXPORT int fclose(FILE* f) { return posix::fclose(f); }
 EXPORT int close_range(unsigned a, unsigned b, int m) noexcept {
     return posix::close_range(a, b, m);
 }

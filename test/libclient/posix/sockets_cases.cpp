@@ -5,13 +5,16 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -197,6 +200,59 @@ void case_any_address() {
     for (const int fd : {second, server, epoll}) close(fd);
 }
 
+/// How programs end the threads that accept.
+void case_listener_shutdown() {
+    const int server = listener();
+    say("of writing", shutdown(server, SHUT_WR));
+    int accepted = 0;
+    std::thread acceptor([&] {
+        accepted = accept(server, nullptr, nullptr);
+        if (accepted < 0) accepted = -errno;
+    });
+    rest(50);
+    say("of reading", shutdown(server, SHUT_RD));
+    acceptor.join();
+    print("  the acceptor was told %d\n", accepted);
+    say("accept", accept(server, nullptr, nullptr));
+    say_poll("the listener", server, POLLIN, 0);
+    Address to = name_of(server);
+    const int late = socket(family, SOCK_STREAM, 0);
+    say("connect", connect(late, to.get(), to.length));
+    close(late);
+    say("listen again", listen(server, 4));
+    const int near = connected_to(server);
+    const int far = accept(server, nullptr, nullptr);
+    say("write", write(near, "hello", 5));
+    char buffer[8];
+    say("read", read(far, buffer, sizeof buffer));
+    for (const int fd : {near, far, server}) close(fd);
+}
+
+/// A number that stdio closed is another file's later.
+void case_stdio_close() {
+    Pair pair;
+    const int copy = dup(pair.far);
+    say("close", close(pair.far));
+    std::FILE* file = fdopen(copy, "r");
+    say("fclose", std::fclose(file));
+    char byte = 0;
+    say("the peer reads", read(pair.near, &byte, 1));
+    pair.far = open("/dev/null", O_RDWR | O_CLOEXEC);
+    say("write to a file", write(pair.far, "x", 1));
+    say("the peer reads", read(pair.near, &byte, 1));
+}
+
+/// glibc takes a second and more in microseconds.
+void case_long_select() {
+    Pair pair;
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(pair.near, &set);
+    timeval time{.tv_sec = 0, .tv_usec = 1'050'000};
+    say("select", select(pair.near + 1, &set, nullptr, nullptr, &time));
+    print("  readable %d\n", FD_ISSET(pair.near, &set) ? 1 : 0);
+}
+
 }  // namespace
 
 const std::vector<Case> kSocketsCases = {
@@ -208,6 +264,9 @@ const std::vector<Case> kSocketsCases = {
     {"nonblocking connect", case_nonblocking_connect},
     {"dup", case_dup},
     {"any address", case_any_address},
+    {"listener shutdown", case_listener_shutdown},
+    {"stdio close", case_stdio_close},
+    {"long select", case_long_select},
 };
 
 }  // namespace cases
