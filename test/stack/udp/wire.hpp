@@ -149,7 +149,8 @@ struct Wire {
         while (true) {
             left.now = right.now = now;
             for (bool busy = true; busy;) {
-                busy = carry(left, right) | carry(right, left);
+                busy = carry(left, right);
+                busy = carry(right, left) || busy;
                 left.listen_to_completions();
                 right.listen_to_completions();
             }
