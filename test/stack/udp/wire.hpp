@@ -63,7 +63,7 @@ struct Client {
     }
     shm::Submission submission(shm::DatagramId id, const Endpoint& to, const Bytes& bytes,
                                std::uint16_t flags = 0) {
-        std::memcpy(host.tx_arena() + tx_at, bytes.data(), bytes.size());
+        std::copy(bytes.begin(), bytes.end(), host.tx_arena() + tx_at);
         shm::Submission s;
         s.op = shm::SubmissionOp::SendDatagram;
         s.flags = flags;
