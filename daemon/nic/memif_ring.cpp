@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/nic/memif_ring.hpp"
 
+#include "shm/doorbell.hpp"
+
 #include <rte_ethdev.h>
 #include <rte_interrupts.h>
 #include <rte_mempool.h>
@@ -121,13 +123,13 @@ void MemifRing::allow_wakeups(bool allowed) const {
     if (head == nullptr) return;
     // Relaxed store plus fence: the fence pairs with the one in receiver_sleeps().
     head->flags.store(allowed ? 0 : kMaskInterrupt, std::memory_order_relaxed);
-    if (allowed) std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (allowed) shm::full_fence();
 }
 
 bool MemifRing::receiver_sleeps() const {
     // The driver publishes frames and then looks at the flags with nothing in between, which lets
     // the processor swap the two; then neither side sees the other. This fence forbids it.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    shm::full_fence();
     const auto* head = static_cast<const RingHead*>(ring());
     return head != nullptr &&
            (head->flags.load(std::memory_order_relaxed) & kMaskInterrupt) == 0;

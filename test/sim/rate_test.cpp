@@ -73,7 +73,7 @@ struct Bench {
 
 }  // namespace
 
-TEST_CASE("BBR fills a link that loses at random, short or long", "[sim][bbr]") {
+TEST_CASE("BBR fills a link that loses at random, short or long", "[sim][bbr][long]") {
     const Micros rtt = GENERATE(Micros(100), Micros(1'000), Micros(20'000));
     const std::uint32_t lose_ppm = GENERATE(0u, 10'000u, 50'000u);
     Bench bench(host(1, CongestionAlgorithm::Bbr), host(2, CongestionAlgorithm::Cubic),
@@ -107,7 +107,7 @@ TEST_CASE("BBR leaves the queue short, and does not repeat without end into a sh
     CHECK(bench.net.there().overflowed_frames() - before < 40'000 / 10);
 }
 
-TEST_CASE("two BBR connections share a link", "[sim][bbr]") {
+TEST_CASE("two BBR connections share a link", "[sim][bbr][long]") {
     Bench bench(host(1, CongestionAlgorithm::Bbr), host(2, CongestionAlgorithm::Cubic),
                 bottleneck(5ms, 1'000));
     bench.connect();
@@ -150,7 +150,7 @@ TEST_CASE("paced, slow start fills no queue before the path is full", "[sim][pac
     CHECK(longest[1] < longest[0] / 2);
 }
 
-TEST_CASE("pacing costs CUBIC nothing, on short paths and on long ones", "[sim][pacing]") {
+TEST_CASE("pacing costs CUBIC nothing, on short paths and on long ones", "[sim][pacing][long]") {
     const Micros rtt = GENERATE(Micros(50), Micros(2'000), Micros(20'000));
     double goodput[2];
     for (const bool paced : {false, true}) {

@@ -63,7 +63,7 @@ Transfer transfer(Micros rtt, std::uint64_t bytes, std::uint64_t lose_there,
 }  // namespace
 
 TEST_CASE("any one loss is repaired in the time of a tail loss probe, inner ones by no time-out",
-          "[sim][rfc8985]") {
+          "[sim][rfc8985][long]") {
     const Micros rtt = GENERATE(Micros(200), Micros(2'000), Micros(20'000));
     const std::uint64_t bytes = GENERATE(100u, 20'000u, 100'000u);
     const Transfer whole = transfer(rtt, bytes, 0, 0);

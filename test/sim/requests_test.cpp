@@ -71,7 +71,7 @@ std::vector<Micros> times_of(Micros rtt, shm::CongestionAlgorithm algorithm, std
 }  // namespace
 
 TEST_CASE("of requests over a network that loses one frame in a hundred, the slowest are not slow",
-          "[sim][rfc8985][rfc6298]") {
+          "[sim][rfc8985][rfc6298][long]") {
     const Micros rtt = GENERATE(Micros(100), Micros(1'000), Micros(20'000));
     const auto algorithm =
         GENERATE(shm::CongestionAlgorithm::Cubic, shm::CongestionAlgorithm::Bbr);
