@@ -221,7 +221,17 @@ int Epoll::ask_kernel(epoll_event* events, int room) {
     calls_since_kernel_ = 0;
     kernel_asked_ = now();
     const int count = real().epoll_wait(fd_, events, room, 0);
-    return count <= 0 ? 0 : without_marks(events, count);
+    if (count <= 0) return 0;
+    const int kept = without_marks(events, count);
+    if (kept != count) pass_on();
+    return kept;
+}
+
+/// An edge that was for a sleeper of this set came to a thread that does not sleep: that one has to
+/// look in its place, and the sleepers need another.
+void Epoll::pass_on() {
+    Process::get().process();
+    Process::get().wake_sleepers();
 }
 
 /// The kernel's events that ended the sleep, or a negative errno value.
@@ -279,8 +289,9 @@ int Epoll::wait_for_kernel(Guard& guard, int epoll_fd, epoll_event* events, int 
     if (count < 0 || !active_) return count;
     // Another thread put a socket of ours here. The nudge's edge wakes one thread: pass it on.
     if (unaware_ != 0) guard.process().wake_now();
-    count = without_marks(events, count);
-    if (count != 0) return count;
+    const int kept = without_marks(events, count);
+    if (kept != count) pass_on();
+    if (kept != 0) return kept;
     return wait(guard, epoll_fd, events, room, deadline, mask);
 }
 

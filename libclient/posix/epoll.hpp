@@ -87,6 +87,7 @@ private:
     void activate();
     int collect(epoll_event* events, int room);
     bool kernel_is_due();
+    void pass_on();
     int ask_kernel(epoll_event* events, int room);
     int sleep(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
               const sigset_t* mask);
