@@ -383,6 +383,40 @@ std::optional<Frame> neighbor_answer(const Frame& frame, const Ends& ends) {
     return to_stack(ends, EtherType::Ipv6, test::ipv6(fields, message));
 }
 
+Frame echo_request(const Ends& ends) {
+    if (ends.stack.is_v4())
+        return to_stack(ends, EtherType::Ipv4,
+                        ip_packet(ends.peer, ends.stack, wire::Protocol::Icmp,
+                                  test::echo_request_v4(1, {})));
+    return to_stack(ends, EtherType::Ipv6,
+                    ip_packet(ends.peer, ends.stack, wire::Protocol::Icmpv6,
+                              test::echo_request_v6(ends.peer, ends.stack, {})));
+}
+
+bool answers_echo(const Frame& frame, const Ends& ends) {
+    const auto link = wire::parse_link(frame);
+    if (!link || link->type != type_of(ends) || link->vlan != ends.vlan) return false;
+    const auto packet = std::span<const std::byte>(frame).subspan(link->bytes);
+    std::span<const std::byte> message;
+    std::uint8_t reply = 0;
+    if (ends.stack.is_v4()) {
+        const auto ip = wire::parse_ipv4(packet);
+        if (!ip || ip->header.protocol != static_cast<std::uint8_t>(wire::Protocol::Icmp) ||
+            ip->header.destination != ends.peer.v4_bits())
+            return false;
+        message = ip->payload;
+        reply = static_cast<std::uint8_t>(wire::Icmpv4Type::EchoReply);
+    } else {
+        const auto ip = wire::parse_ipv6(packet);
+        if (!ip || ip->header.next_header != static_cast<std::uint8_t>(wire::Protocol::Icmpv6) ||
+            ip->header.destination != ends.peer)
+            return false;
+        message = ip->payload;
+        reply = static_cast<std::uint8_t>(wire::Icmpv6Type::EchoReply);
+    }
+    return !message.empty() && static_cast<std::uint8_t>(message[0]) == reply;
+}
+
 std::string describe(const Heard& heard, const Flow& flow) {
     const std::uint32_t first = heard.sequence - flow.stack_isn.value_or(0);
     std::string text = flag_letters(heard.flags) + " " + std::to_string(first) + ":" +

@@ -68,6 +68,11 @@ std::optional<Heard> heard_in(const Frame& frame, const Ends& ends);
 /// What the stack asks for by ARP or neighbour discovery before it can speak to the peer.
 std::optional<Frame> neighbor_answer(const Frame& frame, const Ends& ends);
 
+/// An echo request from the peer, and whether a frame is the stack's answer to it. Frames are taken
+/// in order, so by then the stack has taken all that was sent before.
+Frame echo_request(const Ends& ends);
+bool answers_echo(const Frame& frame, const Ends& ends);
+
 /// Where `heard` is not what was expected; empty if it is.
 std::string difference(const Segment& expected, const Heard& heard, const Ends& ends,
                        const Flow& flow);

@@ -25,7 +25,7 @@ namespace chiru::script {
 
 namespace {
 
-constexpr Micros kPatience = std::chrono::seconds(20);  // for a puppet's answer
+constexpr Micros kPatience = std::chrono::seconds(20);  // for a puppet's answer, or an echo
 constexpr std::uint16_t kPortsOfScript = 8;
 
 [[noreturn]] void fail(const char* what) {
@@ -135,6 +135,11 @@ Instant WireTarget::now() {
 }
 
 void WireTarget::inject(const Frame& frame) {
+    settled_ = false;
+    put(frame);
+}
+
+void WireTarget::put(const Frame& frame) {
     if (send(socket_, frame.data(), frame.size(), 0) != static_cast<ssize_t>(frame.size()))
         fail("send");
 }
@@ -176,9 +181,10 @@ void WireTarget::drain() {
     while (auto arrived = receive()) {
         if (arrived->frame.empty()) continue;
         if (const auto answer = neighbor_answer(arrived->frame, stage_.ends)) {
-            inject(*answer);
+            put(*answer);
             continue;
         }
+        if (answers_echo(arrived->frame, stage_.ends)) settled_ = true;
         const auto heard = heard_in(arrived->frame, stage_.ends);
         if (heard && heard->peer_port >= stage_.peer_port &&
             heard->peer_port < stage_.peer_port + kPortsOfScript)
@@ -203,6 +209,16 @@ std::optional<Arrived> WireTarget::next_frame(Instant deadline) {
     }
 }
 
+bool WireTarget::settle() {
+    if (settled_) return true;
+    put(echo_request(stage_.ends));
+    for (const Instant deadline = now() + kPatience; !settled_ && now() < deadline; drain()) {
+        pollfd wait{socket_, POLLIN, 0};
+        poll(&wait, 1, 100);
+    }
+    return settled_;
+}
+
 std::string WireTarget::call(const std::vector<std::string>& words, std::uint16_t peer_port) {
     std::string line;
     for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
@@ -210,6 +226,7 @@ std::string WireTarget::call(const std::vector<std::string>& words, std::uint16_
         line = "listen " + stage_.ends.stack.to_string() + " " + std::to_string(listen_port());
     if (words[0] == "connect")
         line = "connect " + stage_.ends.peer.to_string() + " " + std::to_string(peer_port);
+    if (!settle()) return "what was sent was not taken: no answer to an echo request";
     puppet_.tell(line);
     const Instant deadline = now() + kPatience;
     for (;;) {

@@ -65,10 +65,15 @@ public:
 private:
     /// Takes what the socket has; answers for the peer, and keeps what concerns this script.
     void drain();
+    void put(const Frame& frame);
+    /// Waits until the host has taken what was injected: a call that follows in the script must
+    /// not overtake it. Whether it has.
+    bool settle();
     std::optional<Arrived> receive();
 
     Stage stage_;
     int socket_ = -1;
+    bool settled_ = true;  ///< nothing was injected since the last echo was answered
     std::deque<Arrived> queue_;
     Puppet puppet_;
 };
