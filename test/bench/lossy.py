@@ -4,12 +4,12 @@
 
 Each sender has a wire of its own (bench_impair, the simulator's link in real time, 500 Mbit/s with
 a queue in front) to a receiver on the kernel's TCP. The senders take turns in short rounds; the
-tables show the median goodput of one stream, and completion times of 64 KB requests on 4
-connections over all rounds. Losses and delay are in both directions; reordering lets 1 % of the
-sender's frames be overtaken, by half a round trip.
+tables show the median goodput of one stream, and completion times of 64 KB requests on so many
+connections as chosen, each with one request under way. Losses and delay are in both directions;
+reordering lets 1 % of the sender's frames be overtaken, by half a round trip.
 
     scripts/bench --lossy [--loss PERCENT]... [--rtt MS]... [--rounds N] [--seconds S]
-                          [--senders NAME,...] [--requests] [--json FILE]
+                          [--senders NAME,...] [--requests [--connections N]] [--json FILE]
 """
 import argparse
 import json
@@ -28,7 +28,6 @@ from lab.process import wait_until  # noqa: E402
 SENDER, RECEIVER = "10.7.0.1", "10.7.0.2"
 PORT = 9000
 RATE_MBIT, QUEUE_KB = 500, 512
-CONNECTIONS = 4
 
 
 class Rig:
@@ -72,11 +71,11 @@ class Rig:
              "--queue-kb", QUEUE_KB, *late], namespace=self._wire_space, cpus={1})
         wait_until(lambda: "ready" in self._wire.stdout, 10, "the wire carries")
 
-    def measure(self, mode, seconds, congestion):
+    def measure(self, mode, seconds, congestion, connections=1):
         chosen = ["--congestion", congestion] if congestion else []
         said = self.sender.run(
             [self.sender.built("bench_transfer"), "--to", RECEIVER, PORT, "--mode", mode,
-             "--seconds", seconds, "--connections", CONNECTIONS, *chosen], seconds + 60)
+             "--seconds", seconds, "--connections", connections, *chosen], seconds + 60)
         return json.loads(said)
 
 
@@ -101,7 +100,7 @@ def make_senders(lab, wanted):
     return senders
 
 
-def run_cell(senders, cell, rounds, seconds, requests):
+def run_cell(senders, cell, rounds, seconds, connections):
     """{sender: {"mbit_per_s": median, "p50_us":, "p99_us":}}"""
     for rig in {id(rig): rig for rig, _ in senders.values()}.values():
         rig.set_wire(*cell)
@@ -112,11 +111,11 @@ def run_cell(senders, cell, rounds, seconds, requests):
         for name in names if turn % 2 == 0 else names[::-1]:
             rig, congestion = senders[name]
             goodput[name].append(rig.measure("stream", seconds, congestion)["mbit_per_s"])
-            if requests:
-                times[name].append(rig.measure("requests", seconds, congestion))
+            if connections:
+                times[name].append(rig.measure("requests", seconds, congestion, connections))
     return {name: {"mbit_per_s": statistics.median(goodput[name]),
                    **({key: statistics.median(entry[key] for entry in times[name])
-                       for key in ("p50_us", "p99_us")} if requests else {})}
+                       for key in ("p50_us", "p99_us")} if connections else {})}
             for name in senders}
 
 
@@ -138,6 +137,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--senders", default="chiru,linux-cubic,chiru-bbr,linux-bbr")
     parser.add_argument("--requests", action="store_true", help="completion times as well")
+    parser.add_argument("--connections", type=int, default=4, help="for requests")
     parser.add_argument("--json", type=pathlib.Path)
     wish = parser.parse_args()
     cells = [(loss, rtt, reorder) for loss in wish.loss or (0, 0.1, 1, 5)
@@ -148,7 +148,8 @@ def main():
         print("Mbit/s  ".rjust(28) + "  ".join(f"{name:>11}" for name in senders))
         print(" loss  round trip  reordered")
         for cell in cells:
-            results = run_cell(senders, cell, wish.rounds, wish.seconds, wish.requests)
+            results = run_cell(senders, cell, wish.rounds, wish.seconds,
+                               wish.connections if wish.requests else 0)
             everything.append({"cell": cell, "results": results})
             print(*rows(cell, results), sep="\n", flush=True)
     if wish.json:

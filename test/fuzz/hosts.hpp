@@ -79,8 +79,8 @@ inline wire::TcpHeader tcp_header(std::uint16_t from, std::uint16_t to, std::siz
 }
 
 /// Runs what somebody makes a stack do, and holds it to its time. The bound is far above what any
-/// honest turn of these small hosts takes, sanitizers included, and far below what a walk over a
-/// list of lists would take.
+/// honest turn of these small hosts takes, sanitizers and a virtual machine's lost ticks included,
+/// and far below what a walk over a list of lists would take.
 template <class Work>
 void in_bounded_time(Work&& work) {
     const auto cpu_ns = [] {
@@ -88,10 +88,10 @@ void in_bounded_time(Work&& work) {
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
         return t.tv_sec * 1'000'000'000 + t.tv_nsec;
     };
-    constexpr long kBoundNs = 50'000'000;
+    constexpr long kBoundNs = 250'000'000;
     const long before = cpu_ns();
     work();
-    must(cpu_ns() - before < kBoundNs, "a single frame or submission took 50 ms");
+    must(cpu_ns() - before < kBoundNs, "a single frame or submission took 250 ms");
 }
 
 /// Lets everything end, and finds nothing left of it.

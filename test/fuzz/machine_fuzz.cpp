@@ -211,9 +211,12 @@ private:
         if (dead_) return;
         const std::uint32_t high = net_.left.tables().connections_high;
         if (high == 0) return;
+        const shm::ConnectionInfo& c = net_.left.block(which % high);
+        // A name the program was not told yet, so it may hear of what it cannot know.
+        if (c.state == shm::TcpState::SynSent) forged_ = true;
         shm::Submission s;
         s.op = shm::SubmissionOp::SetOption;
-        s.connection = {which % high, net_.left.block(which % high).generation};
+        s.connection = {which % high, c.generation};
         s.option = {};
         s.option.option = static_cast<shm::ConnectionOption>(input.byte() % 24);
         s.option.value = input.byte();

@@ -101,7 +101,7 @@ void Host::start(std::uint32_t number) {
     Shard& shard = shards_[number];
     const StackConfig config = config_for(options_, flow_map_, number);
     const std::size_t bytes = Stack::tables_bytes(config);
-    shard.memory.resize(bytes + kNoSharing);
+    shard.memory = ZeroedBytes(bytes + kNoSharing);
     const auto address = reinterpret_cast<std::uintptr_t>(shard.memory.data());
     shard.tables = shard.memory.data() + (kNoSharing - address % kNoSharing) % kNoSharing;
     shard.stack = std::make_unique<Stack>(
@@ -271,11 +271,10 @@ Instant Host::next_deadline() const {
 }
 
 std::vector<shm::Completion> Host::take_completions(std::size_t most, std::uint32_t shard) {
-    std::vector<shm::Completion> out(most);
     std::array<ChannelIndex, 4> ready;
-    std::size_t count = 0;
-    if (stack(shard).ready_channels(ready) > 0) count = stack(shard).complete(kChannel, out);
-    out.resize(count);
+    if (stack(shard).ready_channels(ready) == 0) return {};
+    std::vector<shm::Completion> out(most);
+    out.resize(stack(shard).complete(kChannel, out));
     return out;
 }
 
@@ -315,7 +314,7 @@ std::string Host::leaks() {
 std::span<const std::byte> Host::bytes_of(const shm::Slice& slice) const {
     const auto& arena = slice.arena == shm::kPrivateRxArena ? private_arena_ : rx_arena_;
     CHECK(slice.offset + slice.length <= arena.size());
-    return std::span(arena).subspan(slice.offset, slice.length);
+    return arena.bytes().subspan(slice.offset, slice.length);
 }
 
 shm::Submission Host::release_of(const shm::Slice& slice, std::uint32_t slot_bytes) {

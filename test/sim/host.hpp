@@ -12,9 +12,12 @@
 #include "stack/stack.hpp"
 #include "test/sim/link.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
+#include <new>
 #include <memory>
 #include <set>
 #include <span>
@@ -23,6 +26,28 @@
 
 namespace chiru::sim {
 
+/// Bytes that are zero, and cost nothing until they are touched: hosts come and go by thousands,
+/// most with far more memory than their traffic needs.
+class ZeroedBytes {
+public:
+    explicit ZeroedBytes(std::size_t bytes = 0)
+        : data_(static_cast<std::byte*>(std::calloc(std::max<std::size_t>(bytes, 1), 1))),
+          size_(bytes) {
+        if (data_ == nullptr) throw std::bad_alloc();
+    }
+
+    std::byte* data() { return data_.get(); }
+    const std::byte* data() const { return data_.get(); }
+    std::size_t size() const { return size_; }
+    std::span<const std::byte> bytes() const { return {data(), size_}; }
+
+private:
+    struct Free {
+        void operator()(std::byte* data) const { std::free(data); }
+    };
+    std::unique_ptr<std::byte, Free> data_;
+    std::size_t size_;
+};
 
 struct HostOptions {
     std::uint8_t number = 1;      ///< 10.7.0.number and fd07::number
@@ -109,7 +134,7 @@ public:
 
 private:
     struct Shard {
-        std::vector<std::byte> memory;
+        ZeroedBytes memory;
         std::byte* tables = nullptr;
         std::size_t room = 0;  ///< submissions, while nothing is queued
         std::unique_ptr<shm::CounterBlock> counters = std::make_unique<shm::CounterBlock>();
@@ -139,9 +164,9 @@ private:
     HostOptions options_;
     std::uint32_t slot_bytes_;
     FlowMap flow_map_{};
-    std::vector<std::byte> rx_arena_;
-    std::vector<std::byte> tx_arena_;
-    std::vector<std::byte> private_arena_;
+    ZeroedBytes rx_arena_;
+    ZeroedBytes tx_arena_;
+    ZeroedBytes private_arena_;
     std::vector<std::uint32_t> free_;
     std::set<std::uint32_t> taken_;
     std::vector<Shard> shards_;
