@@ -170,6 +170,7 @@ ssize_t receive(Guard& guard, Socket& socket, std::span<const iovec> pieces, int
 
 ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, int flags) {
     Process& process = guard.process();
+    const Pin pin(socket);  // another thread may close it while this one waits
     if (const int error = usable(process, socket); error != 0)
         return socket.phase() == Phase::Orphan ? -error : -EPIPE;
     if ((flags & (MSG_OOB | MSG_FASTOPEN)) != 0) return -EOPNOTSUPP;

@@ -125,6 +125,24 @@ void case_daemon() {  // opens a listener, forks, and the parent is gone before 
     close(report[1]);
 }
 
+/// A thread closes what another one writes to: the writer ends with the connection, and touches
+/// nothing that went with the socket.
+void case_close_under_writer() {
+    Pair pair;
+    std::thread writer([&] {
+        const std::vector<char> text(32u << 20, 'w');
+        static_cast<void>(!send(pair.near, text.data(), text.size(), MSG_NOSIGNAL));
+    });
+    rest(50);
+    say("close", close(pair.near));
+    pair.near = -1;
+    rest(50);
+    say("close its peer", close(pair.far));
+    pair.far = -1;
+    writer.join();
+    print("  the writer ended\n");
+}
+
 enum class Parent { Reads, LeavesUnread, AcceptsLate };
 
 /// A child connects, writes and ends without a word of goodbye; the parent reads on.
@@ -242,6 +260,7 @@ const std::vector<Case> kProcessesCases = {
     {"daemon", case_daemon},
     {"exit", case_exit},
     {"many", case_many},
+    {"close_under_writer", case_close_under_writer},
     {"cancel", case_cancel},
 };
 
