@@ -29,6 +29,7 @@ public:
     /// As ppoll() takes it: null is for ever. EINVAL if it is no time.
     static Result<Deadline, int> in_timespec(const timespec* span);
 
+    bool is_never() const { return at_ == kNever; }
     bool is_at_once() const { return at_ == Instant::min(); }
     bool passed() const { return at_ != kNever && (is_at_once() || now() >= at_); }
     /// How long a sleep may last, given another limit; null: for ever.
@@ -70,7 +71,8 @@ int sleep_once(Process& process, Guard& guard, const Deadline& deadline,
                std::span<pollfd> kernel_fds = {}, const sigset_t* mask = nullptr);
 
 /// Would the kernel have restarted a call that a signal interrupted? Only if every handler of
-/// this process asks for it (SA_RESTART): which of them ran cannot be known.
+/// this process asks for it (SA_RESTART): which of them ran cannot be known. A call with a time
+/// limit of SO_RCVTIMEO or SO_SNDTIMEO it never restarts (signal(7)).
 bool handlers_restart();
 
 /// Waits until `ready()`. Returns 0, EAGAIN if the deadline passed or EINTR.
@@ -88,7 +90,7 @@ int wait_until(Process& process, Guard& guard, const Deadline& deadline, Ready r
             if (!nap.may_sleep()) continue;
             error = sleep_once(process, guard, deadline, kernel_fds);
         }
-        if (error != EINTR || handlers_restart()) continue;
+        if (error != EINTR || (deadline.is_never() && handlers_restart())) continue;
         process.process();
         return ready() ? 0 : EINTR;
     }

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -230,6 +231,31 @@ void case_timeouts() {
           static_cast<long>(time.tv_usec));
 }
 
+/// A call with a time limit is never restarted (signal(7)): so do programs see their stop flag.
+void case_timeouts_and_signals() {
+    Pair pair;
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &action, nullptr);
+    const timeval limit{.tv_sec = 2, .tv_usec = 0};
+    for (const int fd : {pair.far, pair.server, pair.near}) {
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    }
+    const itimerval ticks{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 50'000}};
+    char byte = 0;
+    setitimer(ITIMER_REAL, &ticks, nullptr);
+    say("recv", recv(pair.far, &byte, 1, 0));
+    setitimer(ITIMER_REAL, &ticks, nullptr);
+    say("accept", accept(pair.server, nullptr, nullptr));
+    const std::vector<char> text(1u << 20, 't');
+    while (send(pair.near, text.data(), text.size(), MSG_DONTWAIT) > 0) rest(20);
+    setitimer(ITIMER_REAL, &ticks, nullptr);
+    say("send", send(pair.near, text.data(), text.size(), 0));
+    signal(SIGALRM, SIG_DFL);
+}
+
 }  // namespace
 
 const std::vector<Case> kOptionsCases = {
@@ -239,6 +265,7 @@ const std::vector<Case> kOptionsCases = {
     {"unsent low water", case_unsent_low_water},
     {"fast open", case_fast_open},
     {"timeouts", case_timeouts},
+    {"timeouts_and_signals", case_timeouts_and_signals},
 };
 
 }  // namespace cases
