@@ -391,6 +391,7 @@ void DatagramSocket::inherited() {
 
 void DatagramSocket::last_descriptor_closed() {
     drop_interests();
+    if (sleepers_ != 0) Process::get().wake_sleepers();  // their calls end with this
     if (chiru_ != nullptr) {
         chiru_->user = 0;
         channel_->flush();

@@ -427,6 +427,7 @@ void Socket::drop_interests() {
 
 void Socket::last_descriptor_closed() {
     drop_interests();
+    if (sleepers_ != 0) Process::get().wake_sleepers();  // their calls end with this
     if (phase_ == Phase::Inherited) Process::get().listener_settled();
     if (chiru_ != nullptr) {
         chiru_->user = 0;
