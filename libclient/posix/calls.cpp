@@ -70,13 +70,24 @@ ssize_t transmit_or_leave(Guard& guard, int fd, Socket& socket, std::span<const 
     return socket.phase() == Phase::Fresh ? kToKernel : transmit(guard, socket, pieces, flags);
 }
 
-/// A write to a connection that is over raises SIGPIPE, unless the caller asked not to.
-ssize_t with_sigpipe(ssize_t result, int fd, int flags) {
-    if (result >= 0 || errno != EPIPE || (flags & MSG_NOSIGNAL) != 0) return result;
-    if (fd_table.find(fd) == nullptr) return result;  // the kernel did that itself
+/// dispatch() for what sends: a stream that is over raises SIGPIPE, unless the caller asked not
+/// to. UDP never does, and the kernel raises its own.
+template <class Ours, class Kernels>
+ssize_t dispatch_sending(int fd, int flags, Ours ours, Kernels kernels) {
+    bool broken = false;
+    const ssize_t sent = dispatch(
+        fd,
+        [&](Guard& guard, Socket& socket) -> ssize_t {
+            const bool stream = socket.datagrams() == nullptr;
+            const ssize_t result = ours(guard, socket);  // the socket may be gone after it
+            broken = stream && result == -EPIPE && (flags & MSG_NOSIGNAL) == 0;
+            return result;
+        },
+        kernels);
+    if (!broken) return sent;
     raise_sigpipe();
     errno = EPIPE;
-    return result;
+    return sent;
 }
 
 iovec piece_of(const void* buffer, std::size_t bytes) {
@@ -351,38 +362,35 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
 // ---- sending -------------------------------------------------------------------------------
 
 ssize_t send(int fd, const void* buffer, std::size_t bytes, int flags) {
-    const ssize_t sent = dispatch(
-        fd,
+    return dispatch_sending(
+        fd, flags,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
             return transmit_or_leave(guard, fd, socket, {&piece, 1}, flags);
         },
         [&] { return real().send(fd, buffer, bytes, flags); });
-    return with_sigpipe(sent, fd, flags);
 }
 
 ssize_t write(int fd, const void* buffer, std::size_t bytes) {
     if (fd_table.find(fd) == nullptr) [[likely]] return real().write(fd, buffer, bytes);
-    const ssize_t sent = dispatch(
-        fd,
+    return dispatch_sending(
+        fd, 0,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
             return transmit_or_leave(guard, fd, socket, {&piece, 1}, 0);
         },
         [&] { return real().write(fd, buffer, bytes); });
-    return with_sigpipe(sent, fd, 0);
 }
 
 ssize_t writev(int fd, const iovec* pieces, int count) {
-    const ssize_t sent = dispatch(
-        fd,
+    return dispatch_sending(
+        fd, 0,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (bad_count(count)) return -EINVAL;
             return transmit_or_leave(guard, fd, socket,
                                      {pieces, static_cast<std::size_t>(count)}, 0);
         },
         [&] { return real().writev(fd, pieces, count); });
-    return with_sigpipe(sent, fd, 0);
 }
 
 namespace {
@@ -403,8 +411,8 @@ ssize_t transmit_to(Guard& guard, int fd, Socket& socket, const msghdr& message,
 
 ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const sockaddr* to,
                socklen_t length) {
-    const ssize_t sent = dispatch(
-        fd,
+    return dispatch_sending(
+        fd, flags,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
             msghdr message = plain_message({&piece, 1});
@@ -415,12 +423,11 @@ ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const s
             return socket.datagrams()->send(guard, fd, message, flags);
         },
         [&] { return real().sendto(fd, buffer, bytes, flags, to, length); });
-    return with_sigpipe(sent, fd, flags);
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-    const ssize_t sent = dispatch(
-        fd,
+    return dispatch_sending(
+        fd, flags,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (message == nullptr) return -EFAULT;
             if (message->msg_iovlen > IOV_MAX) return -EMSGSIZE;
@@ -432,7 +439,6 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
             return transmit_to(guard, fd, socket, *message, flags);
         },
         [&] { return real().sendmsg(fd, message, flags); });
-    return with_sigpipe(sent, fd, flags);
 }
 
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
@@ -447,8 +453,8 @@ int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
 }
 
 ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
-    const ssize_t sent = dispatch(
-        out,
+    return dispatch_sending(
+        out, 0,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (socket.phase() == Phase::Fresh) return kToKernel;
             if (socket.datagrams() != nullptr) return -EINVAL;
@@ -456,7 +462,6 @@ ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
             return transmit_file(guard, socket, in, offset, bytes);
         },
         [&] { return real().sendfile(out, in, offset, bytes); });
-    return with_sigpipe(sent, out, 0);
 }
 
 ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, std::size_t bytes,

@@ -112,6 +112,10 @@ void case_sigpipe() {
     print("  signals: %d\n", static_cast<int>(signals));
     say("send, no signal", send(pair.near, "x", 1, MSG_NOSIGNAL));
     print("  signals: %d\n", static_cast<int>(signals));
+    const int fresh = socket(family, SOCK_STREAM, 0);
+    say("write to nobody", write(fresh, "x", 1));
+    print("  signals: %d\n", static_cast<int>(signals));
+    close(fresh);
     signal(SIGPIPE, SIG_IGN);
 }
 
