@@ -11,6 +11,7 @@
 #include "libclient/posix/transfer.hpp"
 #include "libclient/posix/wait.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 #include <span>
@@ -259,8 +260,7 @@ ssize_t read(int fd, void* buffer, std::size_t bytes) {
         fd,
         [&](Guard& guard, Socket& socket) {
             const iovec piece = piece_of(buffer, bytes);
-            // The kernel answers 0 whatever the stream.
-            if (bytes == 0 && socket.datagrams() == nullptr) return ssize_t{kToKernel};
+            if (bytes == 0) return ssize_t{kToKernel};  // which answers 0, whatever is there
             return receive_or_leave(guard, fd, socket, {&piece, 1}, 0);
         },
         [&] { return real().read(fd, buffer, bytes); });
@@ -271,8 +271,10 @@ ssize_t readv(int fd, const iovec* pieces, int count) {
         fd,
         [&](Guard& guard, Socket& socket) -> ssize_t {
             if (bad_count(count)) return -EINVAL;
-            return receive_or_leave(guard, fd, socket,
-                                    {pieces, static_cast<std::size_t>(count)}, 0);
+            const std::span asked(pieces, static_cast<std::size_t>(count));
+            const auto is_empty = [](const iovec& piece) { return piece.iov_len == 0; };
+            if (std::ranges::all_of(asked, is_empty)) return kToKernel;  // as read() of none
+            return receive_or_leave(guard, fd, socket, asked, 0);
         },
         [&] { return real().readv(fd, pieces, count); });
 }

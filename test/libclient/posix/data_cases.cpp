@@ -50,6 +50,11 @@ void case_vectors() {
     say("MSG_TRUNC drops", recv(pair.far, nullptr, 6, MSG_TRUNC));
     volatile int bad = -1;  // hidden from the compiler, which would refuse it
     say("readv with a bad count", readv(pair.far, in, bad));
+    Pair idle;  // to ask for nothing does not wait
+    iovec none[] = {{two, 0}, {two, 0}};
+    say("read of nothing", read(idle.far, two, 0));
+    say("readv of nothing", readv(idle.far, none, 2));
+    say("readv of no pieces", readv(idle.far, nullptr, 0));
 }
 
 void case_bulk() {

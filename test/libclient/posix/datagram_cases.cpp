@@ -185,6 +185,7 @@ void truncation() {
     int waiting = 0;
     ioctl(pair.b, FIONREAD, &waiting);
     print("  waiting: %d\n", waiting);
+    told("read of nothing takes nothing", read(pair.b, room, 0));
     told("peek", recv(pair.b, room, sizeof room, MSG_PEEK));
     told("peek all", recv(pair.b, room, sizeof room, MSG_PEEK | MSG_TRUNC));
     iovec pieces[2] = {{room, 3}, {room + 3, 2}};
