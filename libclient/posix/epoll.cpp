@@ -5,10 +5,12 @@
 #include "libclient/posix/socket.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <new>
 #include <optional>
 #include <span>
+#include <utility>
 
 namespace chiru::posix {
 
@@ -57,6 +59,9 @@ int kernel_wait(Guard& guard, int fd, std::span<epoll_event> events,
 
 }  // namespace
 
+Epoll::Epoll(int fd)
+    : Object(Kind::Epoll), fd_(fd), forks_at_birth_(Process::get().forks()) {}
+
 Epoll::~Epoll() {
     while (Interest* interest = set_.first()) drop(*interest);
 }
@@ -102,7 +107,7 @@ int Epoll::add(int fd, Socket& socket, const epoll_event& event) {
     socket.add_interest(*made);
     if (socket.phase() == Phase::Fresh) return 0;
     activate();
-    if ((event.events & EPOLLIN) != 0) socket.show_interest();
+    show(*made);
     touch(*made);
     return 0;
 }
@@ -116,7 +121,7 @@ int Epoll::modify(Interest& interest, const epoll_event& event) {
     interest.event = event;
     interest.disabled = false;
     if (interest.socket->phase() == Phase::Fresh) return 0;
-    if ((event.events & EPOLLIN) != 0) interest.socket->show_interest();
+    show(interest);
     touch(interest);
     return 0;
 }
@@ -160,10 +165,38 @@ void Epoll::activate() {
     session_came();
 }
 
+bool Epoll::shared() const { return Process::get().forks() != forks_at_birth_; }
+
+void Epoll::show(Interest& interest) {
+    if ((interest.event.events & EPOLLIN) == 0) return;
+    if (waiters_ == 0) unshown_ = true;
+    else interest.socket->show_interest();
+}
+
+void Epoll::show_all() {
+    if (!std::exchange(unshown_, false)) return;
+    for (Interest* each = set_.first(); each != nullptr; each = set_.after(*each))
+        if ((each->event.events & EPOLLIN) != 0) each->socket->show_interest();
+}
+
+void Epoll::forget_session() {
+    watching_ = false;
+    unshown_ = true;
+    while (Interest* interest = ready_.first()) ready_.remove(*interest);
+}
+
+void Epoll::share() {
+    if (!watching_) return;
+    // Who sleeps in the kernel's set now is woken by the nudge, which stays for that.
+    session_gone();
+    if (waiters_ != 0) Process::get().wake_now();
+}
+
 void Epoll::session_came() {
     if (watching_ || Process::get().channel() == nullptr) return;
-    watching_ = true;
-    Process::get().watch(fd_, mark());
+    watching_ = !shared();
+    if (watching_) Process::get().watch(fd_, mark());
+    else if (unaware_ != 0) Process::get().watch_nudge(fd_, mark());
     if (waiters_ != 0) Process::get().wake_sleepers();
     if (unaware_ != 0) Process::get().wake_now();
 }
@@ -234,11 +267,24 @@ void Epoll::pass_on() {
     Process::get().wake_sleepers();
 }
 
+/// sleep() in a set that another process has, too: what wakes us is not in it.
+int Epoll::sleep_beside(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
+                        const sigset_t* mask) {
+    std::array<pollfd, 1> set{{{.fd = fd_, .events = POLLIN, .revents = 0}}};
+    const int error = sleep_once(guard.process(), guard, deadline, set, mask);
+    if (error != 0) return -error;
+    if (set[0].revents == 0) return 0;
+    return ask_kernel(events.data(), static_cast<int>(events.size()));
+}
+
 /// The kernel's events that ended the sleep, or a negative errno value.
 int Epoll::sleep(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
                  const sigset_t* mask) {
+    if (shared()) return sleep_beside(guard, events, deadline, mask);
     const auto limit = deadline.left(guard.process().sleep_limit());
     const int count = kernel_wait(guard, fd_, events, limit, mask);
+    // Another thread forked meanwhile: whoever sleeps still as this one did is to look, too.
+    if (shared()) guard.process().wake_sleepers();
     return count < 0 ? count : without_marks(events.data(), count);
 }
 
@@ -247,6 +293,7 @@ int Epoll::wait(Guard& guard, int epoll_fd, epoll_event* events, int room,
     fd_ = epoll_fd;
     const Pin pin(*this);
     const Counted waiting(waiters_);
+    show_all();
     const int count = wait_counted(guard, events, room, deadline, mask);
     // Several threads in one set: what is ready still, the kernel too tells another one.
     if (waiters_ > 1 && !ready_.empty()) guard.process().wake_sleepers();

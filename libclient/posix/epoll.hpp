@@ -15,6 +15,11 @@
 // next edge, a one-shot one for EPOLL_CTL_MOD. The kernel's part is asked without waiting, often
 // enough that nobody there starves; and when there is nothing anywhere, one epoll_wait in the
 // kernel sleeps for both.
+//
+// After a fork the kernel's set is shared: what wakes us must not be in it, for an edge could come
+// to the other process. A sleep is then one ppoll() on the set and on a waiter beside it.
+// A process takes part in its listeners when it first waits, not when it makes the set: a master
+// that makes the set for its workers takes no connections.
 #pragma once
 
 #include "base/time.hpp"
@@ -45,7 +50,7 @@ struct Interest {
 
 class Epoll final : public Object {
 public:
-    explicit Epoll(int fd) : Object(Kind::Epoll), fd_(fd) {}
+    explicit Epoll(int fd);
     ~Epoll() override;
     void last_descriptor_closed() override;
 
@@ -73,24 +78,32 @@ public:
     void take_over(Interest& interest, bool keep_in_kernel);
     /// And back: the kernel's part of it counts again.
     void give_back(Interest& interest);
+    /// Takes part in the interest's listener, now or as soon as somebody waits.
+    void show(Interest& interest);
 
     /// The session's descriptors, which wake us, come and go.
     void session_came();
     void session_gone();
     /// In a forked child, which shares the kernel's set with its parent: leave it alone.
-    void forget_session() { watching_ = false; }
+    void forget_session();
+    /// Before a fork, after which the kernel's set is the child's as well: takes out what wakes us.
+    void share();
 
 private:
     int add(int fd, Socket& socket, const epoll_event& event);
     int modify(Interest& interest, const epoll_event& event);
     int remove(Interest& interest);
     void activate();
+    bool shared() const;
+    void show_all();
     int collect(epoll_event* events, int room);
     bool kernel_is_due();
     void pass_on();
     int ask_kernel(epoll_event* events, int room);
     int sleep(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
               const sigset_t* mask);
+    int sleep_beside(Guard& guard, std::span<epoll_event> events, const Deadline& deadline,
+                     const sigset_t* mask);
     int wait_counted(Guard& guard, epoll_event* events, int room, const Deadline& deadline,
                      const sigset_t* mask);
     /// Takes out what only woke us.
@@ -99,6 +112,8 @@ private:
     int fd_;  ///< the program's, as it used it last
     bool active_ = false;
     bool watching_ = false;
+    bool unshown_ = false;  ///< holds listeners that wait() has to take part in
+    std::uint32_t forks_at_birth_;
     bool has_kernel_ = false;
     std::uint32_t waiters_ = 0;  ///< threads in wait()
     std::uint32_t unaware_ = 0;  ///< threads in wait_for_kernel()

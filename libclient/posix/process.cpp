@@ -252,7 +252,12 @@ void Process::watch(int epoll_fd, std::uint64_t mark) {
     };
     add(channel_->doorbell_fd(), EPOLLIN | EPOLLET, mark);
     add(channel_->session().control_fd(), EPOLLRDHUP, mark + 1);
-    add(nudge_, EPOLLIN | EPOLLET, mark);
+    watch_nudge(epoll_fd, mark);
+}
+
+void Process::watch_nudge(int epoll_fd, std::uint64_t mark) {
+    epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = mark}};
+    static_cast<void>(real().epoll_ctl(epoll_fd, EPOLL_CTL_ADD, nudge_, &event));
 }
 
 void Process::check_daemon() {
@@ -309,6 +314,9 @@ bool Process::is_mine() const { return ::getpid() == pid_; }
 void Process::before_fork() {
     fork_locked_ = !BiasedLock::held_by_me();  // else a signal handler forks in the midst of us
     if (fork_locked_) lock.lock();
+    ++forks_;
+    if (!fork_locked_) return;
+    for (Epoll* epoll : active_epolls_) epoll->share();
 }
 
 void Process::after_fork_in_parent() {

@@ -82,6 +82,8 @@ public:
     /// Tells the daemon what was submitted, if it sleeps. Ends every call that sends something.
     void flush() { channel_->flush(); }
     void wake_now();
+    /// So many of this process and of those it came from: what was made before is shared.
+    std::uint32_t forks() const { return forks_; }
     /// The program ends in order.
     void say_farewell();
 
@@ -93,6 +95,7 @@ public:
     /// Puts what wakes a sleeper into a kernel epoll set, with `mark` as its data.
     /// (and mark + 1 for the control socket's end).
     void watch(int epoll_fd, std::uint64_t mark);
+    void watch_nudge(int epoll_fd, std::uint64_t mark);
     void unwatch(int epoll_fd);
     /// The control socket stirred: is the daemon still there?
     void check_daemon();
@@ -144,6 +147,7 @@ private:
     std::vector<int> leases_;
     std::uint32_t inherited_listeners_ = 0;
     bool fork_locked_ = false;
+    std::uint32_t forks_ = 0;
     std::uint32_t sleepers_ = 0;
     bool wake_needed_ = false;
     bool warned_absent_ = false;

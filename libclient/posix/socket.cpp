@@ -139,7 +139,8 @@ int Socket::listen_in_chiru(int backlog) {
     if (chiru_ == nullptr)
         if (const int error = open(channel_); error != 0) return error;
     phase_ = Phase::Listening;
-    if (!interests_.empty()) show_interest();
+    for (Interest* each = interests_.first(); each != nullptr; each = interests_.after(*each))
+        each->epoll->show(*each);
     return 0;
 }
 

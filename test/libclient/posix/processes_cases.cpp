@@ -9,9 +9,11 @@
 #include <thread>
 #include <vector>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -123,6 +125,80 @@ void case_daemon() {  // opens a listener, forks, and the parent is gone before 
     close(fd);
     close(report[0]);
     close(report[1]);
+}
+
+/// Answers whoever connects to `server`, as `epoll` tells, until `stop` becomes readable.
+int serve(int epoll, int server, int stop) {
+    int answered = 0;
+    add(epoll, stop, EPOLLIN, 2);
+    for (;;) {
+        epoll_event event{};
+        if (epoll_wait(epoll, &event, 1, 5000) <= 0 || event.data.u32 == 2) return answered;
+        const int fd = accept4(server, nullptr, nullptr, 0);
+        if (fd < 0) continue;  // the other process had it
+        char byte = 0;
+        if (read(fd, &byte, 1) == 1 && write(fd, "a", 1) == 1) ++answered;
+        read(fd, &byte, 1);
+        close(fd);
+    }
+}
+
+int ask(int server) {
+    const int fd = connected_to(server);
+    const timeval patience{.tv_sec = 3, .tv_usec = 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    char byte = 'q';
+    const bool answered = write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1 && byte == 'a';
+    close(fd);
+    return answered ? 1 : 0;
+}
+
+/// A master makes listener and set, and its worker waits in that set.
+void case_set_before_fork() {
+    const int server = listener();
+    const int epoll = epoll_create1(0);
+    say("add", add(epoll, server, EPOLLIN, 1));
+    int stop[2];
+    static_cast<void>(!pipe(stop));
+    const pid_t child = fork();
+    if (child == 0) {
+        close(stop[1]);
+        _exit(serve(epoll, server, stop[0]) == 20 ? 0 : 1);
+    }
+    int answered = 0;
+    for (int i = 0; i < 20; ++i) answered += ask(server);
+    print("  by the worker: %d\n", answered);
+    close(stop[1]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    print("  child %d\n", WEXITSTATUS(status));
+    for (const int fd : {server, epoll, stop[0]}) close(fd);
+}
+
+/// Both wait in the set: what wakes one must not be lost to the other.
+void case_set_of_two_processes() {
+    const int server = listener();
+    fcntl(server, F_SETFL, O_NONBLOCK);
+    const int epoll = epoll_create1(0);
+    add(epoll, server, EPOLLIN, 1);
+    int stop[2];
+    static_cast<void>(!pipe(stop));
+    const pid_t child = fork();
+    if (child == 0) {
+        close(stop[1]);
+        serve(epoll, server, stop[0]);
+        _exit(0);
+    }
+    std::thread master([&] { serve(epoll, server, stop[0]); });
+    int answered = 0;
+    for (int i = 0; i < 100; ++i) answered += ask(server);
+    print("  by either: %d\n", answered);
+    close(stop[1]);
+    master.join();
+    int status = 0;
+    waitpid(child, &status, 0);
+    print("  child %d\n", WEXITSTATUS(status));
+    for (const int fd : {server, epoll, stop[0]}) close(fd);
 }
 
 /// A thread closes what another one writes to: the writer ends with the connection, and touches
@@ -260,6 +336,8 @@ const std::vector<Case> kProcessesCases = {
     {"daemon", case_daemon},
     {"exit", case_exit},
     {"many", case_many},
+    {"set_before_fork", case_set_before_fork},
+    {"set_of_two_processes", case_set_of_two_processes},
     {"close_under_writer", case_close_under_writer},
     {"cancel", case_cancel},
 };
