@@ -129,7 +129,7 @@ int DatagramSocket::open_for_sending(int fd, bool keep_in_kernel) {
 }
 
 /// Back to the kernel's part alone.
-void DatagramSocket::close_chirus_part(int fd) {
+void DatagramSocket::close_chirus_part() {
     chiru_->user = 0;
     channel_->close(*chiru_);
     chiru_ = nullptr;
@@ -138,8 +138,6 @@ void DatagramSocket::close_chirus_part(int fd) {
     both_ = false;
     for (Interest* each = interests_.first(); each != nullptr; each = interests_.after(*each))
         each->epoll->give_back(*each);
-    const int flags = real().fcntl(fd, F_GETFL);
-    real().fcntl(fd, F_SETFL, nonblocking_ ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
 
 Stack DatagramSocket::stack_of(const IpAddress& remote) {
@@ -203,7 +201,7 @@ int DatagramSocket::connect(Guard& guard, int fd, const sockaddr* address, sockl
                        ? -ENETDOWN : kToKernel;
         if (!both_ && !was_both_ && !chiru_->local.address.is_unspecified() && !connected())
             return -ENETUNREACH;  // bound to an address of chiru's, which does not lead there
-        close_chirus_part(fd);
+        close_chirus_part();
         was_both_ = false;
         return kToKernel;
     }

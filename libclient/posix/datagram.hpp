@@ -78,7 +78,7 @@ private:
     /// The same with port 0, or the kernel's; both stacks then have one port.
     int open_in_both(int fd, const Endpoint& local);
     int open_for_sending(int fd, bool keep_in_kernel);
-    void close_chirus_part(int fd);
+    void close_chirus_part();
     int connect_to_nobody(int fd);
     int connect_in_chiru(Guard& guard, int fd, const Endpoint& remote);
     Stack stack_of(const IpAddress& remote);

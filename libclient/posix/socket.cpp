@@ -49,7 +49,8 @@ int Socket::open(const std::shared_ptr<client::Channel>& channel) {
 
 void Socket::become_chirus(int fd, bool keep_in_kernel) {
     both_ = keep_in_kernel;
-    if (keep_in_kernel) {  // accept() asks both stacks, so it must not block in one of them
+    // accept() asks both stacks, so it must not block in one of them. UDP asks with MSG_DONTWAIT.
+    if (keep_in_kernel && datagrams() == nullptr) {
         const int flags = real().fcntl(fd, F_GETFL);
         real().fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     }
@@ -78,7 +79,7 @@ std::uint32_t Socket::bind_flags() const {
 
 void Socket::set_nonblocking(int fd, bool nonblocking) {
     nonblocking_ = nonblocking;
-    if (phase_ != Phase::Fresh) return;
+    if (phase_ != Phase::Fresh && datagrams() == nullptr) return;
     const int flags = real().fcntl(fd, F_GETFL);
     real().fcntl(fd, F_SETFL, nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }

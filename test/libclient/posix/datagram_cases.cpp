@@ -23,6 +23,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
@@ -444,6 +445,26 @@ void sharing() {
     close(sender);
 }
 
+/// A child keeps the kernel's part, which waits as the program asked it to.
+void inheritance() {
+    const int wide = bound(any(0));
+    Address to = at(family == AF_INET ? "127.0.0.1" : "::1", name_of(wide).port());
+    print("  blocks: %d\n", (fcntl(wide, F_GETFL) & O_NONBLOCK) == 0 ? 1 : 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        char room[8];
+        told("waits and receives", recv(wide, room, sizeof room, 0));
+        fcntl(wide, F_SETFL, O_NONBLOCK);
+        told("nothing more", recv(wide, room, sizeof room, 0));
+        _exit(0);
+    }
+    usleep(50'000);
+    const int sender = open_socket();
+    send_to(sender, 5, to);
+    waitpid(child, nullptr, 0);
+    for (const int fd : {wide, sender}) close(fd);
+}
+
 struct Case {
     const char* name;
     void (*run)();
@@ -453,7 +474,8 @@ constexpr Case kCases[] = {{"names", names},         {"sizes", sizes},
                            {"refusals", refusals},   {"waiting", waiting},
                            {"batches", batches},     {"ancillary", ancillary},
                            {"options at once", options_at_once},
-                           {"sharing", sharing}};
+                           {"sharing", sharing},
+                           {"inheritance", inheritance}};
 
 }  // namespace
 
