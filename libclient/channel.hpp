@@ -95,7 +95,7 @@ struct RxDatagram {
     std::uint32_t first = kNone; ///< its chunks
     std::uint32_t last = kNone;
     std::uint32_t bytes = 0;
-    std::uint32_t socket = kNone;
+    SocketName socket;           ///< which may be closed before all its slices came
     std::uint32_t next = kNone;
     std::uint8_t ttl = 0;
     std::uint8_t tos = 0;

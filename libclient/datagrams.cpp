@@ -226,7 +226,7 @@ void Channel::on_datagram(Lane& lane, const shm::Completion& completion) {
         rx_datagrams_[telling.datagram] = {.remote = {arrived.remote, arrived.port},
                                            .local = telling.destination,
                                            .interface = arrived.interface,
-                                           .socket = socket->name.index,
+                                           .socket = socket->name,
                                            .ttl = arrived.ttl,
                                            .tos = arrived.tos,
                                            .has_local = telling.has_destination};
@@ -269,8 +269,10 @@ void Channel::end_of_datagram(Lane& lane) {
     if (index == kNone) return;
     lane.telling.datagram = kNone;
     RxDatagram& told = rx_datagrams_[index];
-    Socket& socket = sockets_[told.socket];
-    if (socket.state != SocketState::Datagrams) return free_datagram(index);
+    Socket* const receiver = find(told.socket);
+    if (receiver == nullptr || receiver->state != SocketState::Datagrams)
+        return free_datagram(index);
+    Socket& socket = *receiver;
     told.next = kNone;
     if (socket.rx_last == kNone) socket.rx_first = index;
     else rx_datagrams_[socket.rx_last].next = index;

@@ -185,6 +185,37 @@ TEST_CASE("a closed socket's datagrams go back unread", "[udp]") {
     CHECK(world.shard.slots_out() == 0);
 }
 
+TEST_CASE("the rest of a datagram never reaches a socket that took its receiver's place", "[udp]") {
+    World world;
+    Socket* a = world.open(1000);
+    const SocketName old = a->name;
+    shm::Completion first;
+    first.op = shm::CompletionOp::Datagram;
+    first.user = std::uint64_t{old.generation} << 32 | old.index;
+    first.connection.index = static_cast<std::uint32_t>(a->datagram);
+    first.arrived = {};
+    first.arrived.slice = {0, 100, shm::kRxArena, 0};
+    first.arrived.more = 1;
+    world.daemon.complete(first);
+    world.channel->process();
+    edges_of(*world.channel);
+    shm::Message reply;
+    reply.type = shm::MessageType::CloseDatagram;
+    world.daemon.answer(reply);
+    world.channel->close(*a);
+    edges_of(*world.channel);
+    Socket* b = world.open(2000);
+    REQUIRE(b->name.index == old.index);
+    shm::Completion rest;
+    rest.op = shm::CompletionOp::DatagramMore;
+    rest.count = 1;
+    rest.slices[0] = {kSlotBytes, 100, shm::kRxArena, 0};
+    world.daemon.complete(rest);
+    world.channel->process();
+    CHECK_FALSE(world.channel->lost());
+    CHECK(world.read(*b) == "error " + std::to_string(EAGAIN));
+}
+
 TEST_CASE("nonsense about datagrams costs the session and nothing else", "[udp][hostile]") {
     FakeDaemon daemon;
     const auto session = daemon.attach();
