@@ -53,6 +53,7 @@ Result<std::shared_ptr<Session>, int> Session::attach(shm::UniqueFd control,
 Result<void, int> Session::take_memory(shm::Parcel& reply) {
     terms_ = reply.message.attached;
     const bool is_private = terms_.private_rx_arena_bytes != 0;
+    if (reply.fds_lost) return std::unexpected(EMFILE);
     if (!plausible(terms_) || reply.fds.size() != (is_private ? 4u : 3u))
         return std::unexpected(EPROTO);
     const auto map = [&reply](std::size_t which, std::uint64_t bytes, shm::MapAccess access,
@@ -206,6 +207,10 @@ Result<ChannelParts, int> Session::create_channel() {
     Result<shm::Parcel, int> reply = request(message);
     if (!reply) return std::unexpected(reply.error());
     const shm::ChannelReply& made = reply->message.channel;
+    if (reply->fds_lost) {
+        static_cast<void>(destroy_channel(made.channel));
+        return std::unexpected(EMFILE);
+    }
     if (made.shard_count != shard_count() || reply->fds.size() != 2 + made.shard_count)
         return std::unexpected(EPROTO);
     Result<shm::Region, int> region = shm::Region::map(

@@ -64,8 +64,11 @@ Result<Parcel, int> receive_message(int socket) {
     }
     if (received == 0) return std::unexpected(EPIPE);
     const bool whole = static_cast<std::size_t>(received) == sizeof parcel.message &&
-                       (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+                       (header.msg_flags & MSG_TRUNC) == 0;
     if (!whole || parcel.message.version != kControlVersion) return std::unexpected(EPROTO);
+    // The kernel leaves out what there is no room for, and what RLIMIT_NOFILE forbids.
+    parcel.fds_lost = (header.msg_flags & MSG_CTRUNC) != 0;
+    if (parcel.fds_lost && parcel.fds.size() == kMaxMessageFds) return std::unexpected(EPROTO);
     return parcel;
 }
 

@@ -195,6 +195,7 @@ static_assert(offsetof(Message, raw) == 64 && sizeof(Message) == 64 + 512);
 struct Parcel {
     Message message;
     std::vector<UniqueFd> fds;
+    bool fds_lost = false;  ///< received: more came than this process may have open
 };
 
 /// Sends one message; the descriptors stay open with the caller. Returns 0 or an errno value

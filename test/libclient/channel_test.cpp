@@ -10,6 +10,9 @@
 #include <string>
 #include <thread>
 
+#include <fcntl.h>
+#include <sys/resource.h>
+
 using namespace chiru;
 using namespace chiru::client;
 using namespace chiru::test;
@@ -564,6 +567,26 @@ TEST_CASE("each of several sleepers gets an epoch of its own", "[client]") {
     CHECK((b.daemon.layout->client_doorbell.epoch & 1) == 1);
     b.channel->disarm();
     CHECK((b.daemon.layout->client_doorbell.epoch & 1) == 0);
+}
+
+TEST_CASE("a channel that finds no descriptors costs the session nothing", "[client]") {
+    Bench b;
+    b.daemon.answer_channel();
+    shm::Message destroyed;
+    destroyed.type = shm::MessageType::DestroyChannel;
+    b.daemon.answer(destroyed);
+    const shm::UniqueFd next(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    rlimit before{};
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    rlimit full = before;
+    full.rlim_cur = static_cast<rlim_t>(next.get()) + 1;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &full) == 0);
+    const auto second = b.session->create_channel();
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    REQUIRE_FALSE(second);
+    CHECK(second.error() == EMFILE);
+    CHECK_FALSE(b.session->lost());
+    CHECK(b.daemon.connected(*b.channel, kFirst).state == SocketState::Connected);
 }
 
 TEST_CASE("a hundred thousand idle sockets cost about 128 bytes each", "[client]") {
