@@ -115,7 +115,21 @@ int dup(int fd) {
     return is_internal(fd) ? refuse(EBADF) : follow(fd, real().dup(fd));
 }
 
+namespace {
+
+/// The program chose where messages go.
+int noting_stderr(int to, int result) {
+    if (to != STDERR_FILENO || result < 0) return result;
+    const Guard guard;
+    if (guard && Process::get().is_mine()) Process::get().note_stderr();
+    return result;
+}
+
+}  // namespace
+
 int dup3(int fd, int to, int flags) {
+    if (to == STDERR_FILENO && fd_table.find(fd) == nullptr && fd_table.find(to) == nullptr)
+        return noting_stderr(to, real().dup3(fd, to, flags));
     if (fd_table.find(fd) == nullptr && fd_table.find(to) == nullptr) [[likely]]
         return real().dup3(fd, to, flags);
     Guard guard;
@@ -127,6 +141,7 @@ int dup3(int fd, int to, int flags) {
 
 int dup2(int fd, int to) {
     if (fd == to) return real().dup2(fd, to);
+    if (to == STDERR_FILENO) return posix::dup3(fd, to, 0);
     if (fd_table.find(fd) == nullptr && fd_table.find(to) == nullptr) [[likely]]
         return real().dup2(fd, to);
     return posix::dup3(fd, to, 0);

@@ -19,6 +19,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 namespace chiru::posix {
@@ -83,8 +84,17 @@ Process::Process()
     *alive_ = 1;
     pid_ = ::getpid();
     spin_now_ = settings_.spin;
+    note_stderr();
     pthread_atfork([] { get().before_fork(); }, [] { get().after_fork_in_parent(); },
                    [] { get().after_fork_in_child(); });
+}
+
+/// A program may close descriptor 2, as many daemons do, and the next file it opens gets that
+/// number: what we say must not end up in there.
+bool Process::is_stderr_as_noted() const {
+    struct stat now {};
+    return has_stderr_ && ::fstat(STDERR_FILENO, &now) == 0 && now.st_dev == stderr_.st_dev &&
+           now.st_ino == stderr_.st_ino;
 }
 
 void Process::say(const char* format, ...) {
@@ -93,7 +103,7 @@ void Process::say(const char* format, ...) {
     va_start(arguments, format);
     const int length = std::vsnprintf(text.data(), text.size(), format, arguments);
     va_end(arguments);
-    if (length <= 0) return;
+    if (length <= 0 || !is_stderr_as_noted()) return;
     const auto bytes = std::min(static_cast<std::size_t>(length), text.size() - 1);
     static_cast<void>(real().write(STDERR_FILENO, text.data(), bytes));
 }
@@ -148,6 +158,9 @@ int Process::open_channel() {
     for (shm::UniqueFd& doorbell : parts->shard_doorbells) descriptors.push_back(raise(doorbell));
     auto channel = client::Channel::open(*session, std::move(*parts));
     if (!channel) return channel.error();
+    // Without it no thread could wake another one.
+    if (nudge_ < 0) own(nudge_ = raised(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+    if (nudge_ < 0) return errno;
     channel_ = std::move(*channel);
     descriptors.push_back(channel_->poll_fd());
     for (const int fd : descriptors) own(fd);
@@ -167,7 +180,6 @@ const std::shared_ptr<client::Channel>& Process::attach() {
             return channel_;
         }
         warned_absent_ = false;
-        if (nudge_ < 0) own(nudge_ = raised(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
         for (Epoll* epoll : active_epolls_) epoll->session_came();
     }
     policy_.refresh(channel_->session().directory());

@@ -27,7 +27,9 @@
 #include <string>
 #include <vector>
 
+#include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 namespace chiru::posix {
 
@@ -106,6 +108,8 @@ public:
     int placeholder(bool close_on_exec);
     /// Where this library's own descriptors go, out of the program's way.
     int raised(int fd);
+    /// Descriptor 2 is where messages go, as of now.
+    void note_stderr() { has_stderr_ = ::fstat(STDERR_FILENO, &stderr_) == 0; }
 
     /// Has this process (not a child that shares our memory, as after vfork) the table?
     bool is_mine() const;
@@ -146,7 +150,11 @@ private:
     /// Control sockets of parents: they keep inherited listeners alive until all are adopted.
     std::vector<int> leases_;
     std::uint32_t inherited_listeners_ = 0;
+    bool is_stderr_as_noted() const;
+
     bool fork_locked_ = false;
+    bool has_stderr_ = false;
+    struct stat stderr_ {};  ///< what descriptor 2 was at the start, or since a dup2() onto it
     std::uint32_t forks_ = 0;
     std::uint32_t sleepers_ = 0;
     bool wake_needed_ = false;

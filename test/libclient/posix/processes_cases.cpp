@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -201,6 +202,28 @@ void case_set_of_two_processes() {
     for (const int fd : {server, epoll, stop[0]}) close(fd);
 }
 
+/// A program that closed descriptor 2 opens a file: nothing may write into that but the program.
+void case_file_as_stderr() {
+    Pair pair;
+    char path[] = "/tmp/posix_cases_XXXXXX";
+    close(mkstemp(path));
+    const pid_t child = fork();
+    if (child == 0) {
+        close(STDERR_FILENO);
+        const int file = open(path, O_WRONLY);
+        char byte;
+        static_cast<void>(!recv(pair.near, &byte, 1, MSG_DONTWAIT));  // chiru has a word to say
+        _exit(file == STDERR_FILENO ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    struct stat file {};
+    stat(path, &file);
+    print("  child %d, the file's bytes: %ld\n", WEXITSTATUS(status),
+          static_cast<long>(file.st_size));
+    unlink(path);
+}
+
 /// A thread closes what another one writes to: the writer ends with the connection, and touches
 /// nothing that went with the socket.
 void case_close_under_writer() {
@@ -336,6 +359,7 @@ const std::vector<Case> kProcessesCases = {
     {"daemon", case_daemon},
     {"exit", case_exit},
     {"many", case_many},
+    {"file_as_stderr", case_file_as_stderr},
     {"set_before_fork", case_set_before_fork},
     {"set_of_two_processes", case_set_of_two_processes},
     {"close_under_writer", case_close_under_writer},
