@@ -233,6 +233,9 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
     return dispatch(
         fd,
         [&](Guard&, Socket& socket) {
+            // Its completions would never come once the socket is chiru's: who is refused copies.
+            if (level == SOL_SOCKET && name == SO_ZEROCOPY && Process::get().attach() != nullptr)
+                return -EOPNOTSUPP;
             if (DatagramSocket* datagrams = socket.datagrams())
                 return datagrams->set_option(fd, level, name, value, length);
             if (socket.in_kernel()) {
@@ -333,6 +336,13 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
 
 namespace {
 
+/// Nobody's but the kernel's as yet: it takes whole batches.
+bool is_kernels(int fd) {
+    if (fd_table.find(fd) == nullptr) return true;
+    const Guard guard;
+    return guard && chirus_socket_at(fd) == nullptr;
+}
+
 bool is_datagrams(int fd) {
     const Guard guard;
     Socket* socket = guard ? socket_at(fd) : nullptr;
@@ -342,7 +352,7 @@ bool is_datagrams(int fd) {
 }  // namespace
 
 int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-    if (fd_table.find(fd) == nullptr) return real().recvmmsg(fd, messages, count, flags, timeout);
+    if (is_kernels(fd)) return real().recvmmsg(fd, messages, count, flags, timeout);
     const auto deadline = Deadline::in_timespec(timeout);
     if (!deadline) {
         errno = EINVAL;

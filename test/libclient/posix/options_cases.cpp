@@ -204,6 +204,25 @@ void case_fast_open() {
     for (const int each : {fd, far, server}) close(each);
 }
 
+/// SO_ZEROCOPY is refused, or keeps what it promises: a program that waits for its buffers gets
+/// them back.
+void case_zero_copy() {
+    const int server = listener();
+    const int fd = socket(family, SOCK_STREAM, 0);
+    const int on = 1;
+    const bool agreed = setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof on) == 0;
+    Address to = name_of(server);
+    say("connect", connect(fd, to.get(), to.length));
+    const std::vector<char> text(1000, 'z');
+    const int far = accept(server, nullptr, nullptr);
+    say("send", send(fd, text.data(), text.size(), agreed ? MSG_ZEROCOPY : 0));
+    char room[1000];
+    say("recv", recv(far, room, sizeof room, MSG_WAITALL));
+    pollfd back{.fd = fd, .events = 0, .revents = 0};
+    print("  kept: %d\n", !agreed || poll(&back, 1, 2000) == 1 ? 1 : 0);
+    for (const int each : {fd, far, server}) close(each);
+}
+
 void case_timeouts() {
     Pair pair;
     timeval time{.tv_sec = 0, .tv_usec = 60'000};
@@ -264,6 +283,7 @@ const std::vector<Case> kOptionsCases = {
     {"low water", case_low_water},
     {"unsent low water", case_unsent_low_water},
     {"fast open", case_fast_open},
+    {"zero_copy", case_zero_copy},
     {"timeouts", case_timeouts},
     {"timeouts_and_signals", case_timeouts_and_signals},
 };
