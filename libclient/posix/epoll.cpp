@@ -19,6 +19,7 @@ namespace {
 /// A busy set asks the kernel about its part once in so many calls, or in so long.
 constexpr std::uint32_t kCallsWithoutKernel = 8;
 constexpr Micros kTimeWithoutKernel{50};
+constexpr std::uint32_t kReading = EPOLLIN | EPOLLRDNORM;
 constexpr std::uint32_t kModes = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 constexpr std::uint32_t kExclusiveAllows =
     EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
@@ -168,7 +169,7 @@ void Epoll::activate() {
 bool Epoll::shared() const { return Process::get().forks() != forks_at_birth_; }
 
 void Epoll::show(Interest& interest) {
-    if ((interest.event.events & EPOLLIN) == 0) return;
+    if ((interest.event.events & kReading) == 0) return;
     if (waiters_ == 0) unshown_ = true;
     else interest.socket->show_interest();
 }
@@ -176,7 +177,7 @@ void Epoll::show(Interest& interest) {
 void Epoll::show_all() {
     if (!std::exchange(unshown_, false)) return;
     for (Interest* each = set_.first(); each != nullptr; each = set_.after(*each))
-        if ((each->event.events & EPOLLIN) != 0) each->socket->show_interest();
+        if ((each->event.events & kReading) != 0) each->socket->show_interest();
 }
 
 void Epoll::forget_session() {

@@ -177,7 +177,10 @@ ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, in
     const std::size_t total = total_of(pieces);
     const bool opens = socket.chiru()->state == client::SocketState::Connecting &&
                        socket.chiru()->syn_room != 0;
-    if (total == 0 && !opens) return 0;
+    if (total == 0 && !opens) {  // fails where one byte would
+        const auto none = socket.channel().send(*socket.chiru(), {}, false);
+        return none || none.error() == EAGAIN ? 0 : -none.error();
+    }
     const bool waits = !socket.nonblocking() && (flags & MSG_DONTWAIT) == 0;
     const Deadline deadline = waits ? deadline_of(socket.options().send_timeout())
                                     : Deadline::at_once();
@@ -216,7 +219,7 @@ ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, in
 
 ssize_t transmit_file(Guard& guard, Socket& socket, int file, off_t* offset, std::size_t bytes) {
     const off_t start = offset != nullptr ? *offset : ::lseek(file, 0, SEEK_CUR);
-    if (start < 0) return -errno;
+    if (start < 0) return offset != nullptr ? -EINVAL : -errno;
     std::vector<std::byte> chunk(std::min(bytes, kFileChunk));
     std::size_t done = 0;
     ssize_t error = 0;

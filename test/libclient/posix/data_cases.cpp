@@ -139,7 +139,10 @@ void case_sendfile() {
     std::vector<char> content(200'000);
     for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i % 251);
     static_cast<void>(!write(file, content.data(), content.size()));
-    off_t offset = 100;
+    off_t offset = -1;
+    errno = 0;
+    say("from before the file", sendfile(pair.near, file, &offset, 10));
+    offset = 100;
     std::vector<char> got(content.size());
     long all = -1;  // told after the other: who is first is nobody's promise
     std::thread reader([&] {

@@ -86,6 +86,7 @@ void case_shutdown() {
     say("shutdown write", shutdown(pair.near, SHUT_WR));
     signal(SIGPIPE, SIG_IGN);
     say("write after it", write(pair.near, "x", 1));
+    say("write of nothing", write(pair.near, "x", 0));
     say("read", read(pair.far, buffer, sizeof buffer));
     say("read the end", read(pair.far, buffer, sizeof buffer));
     say("read the end again", read(pair.far, buffer, sizeof buffer));
