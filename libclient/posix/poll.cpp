@@ -37,7 +37,7 @@ public:
             Socket* socket = chirus_socket_at(fds[i].fd);
             if (socket != nullptr) {
                 ours_.push_back({i, socket});
-                if ((fds[i].events & POLLIN) != 0) socket->show_interest();
+                if ((fds[i].events & (POLLIN | POLLRDNORM)) != 0) socket->show_interest();
             }
             if (socket == nullptr || socket->in_kernel()) {
                 kernel_.push_back(fds[i]);
