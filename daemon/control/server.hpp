@@ -99,7 +99,7 @@ private:
     ControlSocket& socket_;
     int signals_;
     const std::uint32_t daemon_uid_;
-    const std::optional<gid_t> operators_;  ///< control.group; asked for once, for NSS may take long
+    const std::optional<gid_t> operators_;  ///< control.group, asked for once: NSS may take long
     shm::UniqueFd epoll_;
     shm::UniqueFd timer_;
     shm::UniqueFd spare_;  ///< closed to accept, and turn away, when descriptors run out
