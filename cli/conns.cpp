@@ -34,14 +34,17 @@ std::string upper(std::string_view text) {
 Result<std::set<TcpState>, std::string> parse_states(const std::vector<std::string>& names) {
     std::set<TcpState> states;
     for (const std::string& name : names) {
-        const std::size_t before = states.size();
+        bool found = false;
         std::string known;
         for (auto state = TcpState::Listen; state <= TcpState::Closed;
              state = static_cast<TcpState>(static_cast<int>(state) + 1)) {
-            if (upper(name) == shm::to_string(state) || upper(name) == "ALL") states.insert(state);
+            if (upper(name) == shm::to_string(state) || upper(name) == "ALL") {
+                states.insert(state);
+                found = true;
+            }
             known += std::string(known.empty() ? "" : ", ") + shm::to_string(state);
         }
-        if (states.size() == before && names.size() == 1)
+        if (!found)
             return std::unexpected("no such state: " + name + " (there are " + known + ", ALL)");
     }
     return states;

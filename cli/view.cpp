@@ -12,7 +12,6 @@ constexpr std::int64_t kStuckUs = 1'000'000;
 
 bool fits(const shm::TableRef& table, std::size_t record_bytes, std::size_t region_bytes) {
     if (table.capacity == 0) return true;
-    if (table.capacity == 0) return true;
     if (table.stride < record_bytes || table.offset > region_bytes) return false;
     return table.capacity <= (region_bytes - table.offset) / table.stride;
 }

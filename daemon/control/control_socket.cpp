@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/control/control_socket.hpp"
 
+#include "daemon/control/clock.hpp"
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -9,16 +11,20 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 namespace chiru::daemon {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 
 constexpr int kBacklog = 128;
+constexpr Micros kLockPatience = 2s;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -67,11 +73,21 @@ Result<void, std::string> clear_path(const std::string& path) {
     return {};
 }
 
-/// Held while one daemon looks for another and takes the path.
+/// Held while one daemon looks for another and takes the path, which is done in a moment. Whoever
+/// may read the folder can hold it longer.
 Result<shm::UniqueFd, std::string> lock_folder(const std::string& folder) {
     shm::UniqueFd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!lock || flock(lock.get(), LOCK_EX) != 0)
-        return std::unexpected(folder + " cannot be opened: " + reason(errno));
+    if (!lock) return std::unexpected(folder + " cannot be opened: " + reason(errno));
+    const Instant deadline = monotonic_now() + kLockPatience;
+    while (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK)
+            return std::unexpected(folder + " cannot be locked: " + reason(errno));
+        if (monotonic_now() >= deadline)
+            return std::unexpected("another process holds a lock on " + folder + " (lslocks and "
+                                   "fuser show which); end it, or choose another folder with "
+                                   "--socket or control.socket");
+        std::this_thread::sleep_for(10ms);
+    }
     return lock;
 }
 

@@ -64,7 +64,10 @@ void Server::join(Session& session, const shm::Message& request) {
     if (!wanted) return refuse(session, request, wanted.error());
     const auto joined = [this, request](Session& owner, const Report& report) {
         const auto* how = std::get_if<GroupJoined>(&report.what);
-        if (how != nullptr && how->error == 0) return reply(owner, answer_to(request));
+        if (how != nullptr && how->error == 0) {
+            datagrams_.joined(request.membership, how->interface);
+            return reply(owner, answer_to(request));
+        }
         datagrams_.forget(request.membership);
         refuse(owner, request, how == nullptr ? EIO : how->error);
     };

@@ -6,7 +6,6 @@
 #include "daemon/control/server.hpp"
 #include "daemon/telemetry/log.hpp"
 
-#include <grp.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -66,8 +65,7 @@ void Server::publish(const Session& session) {
 bool Server::is_operator(const Session& session) const {
     if (session.peer.uid == 0 || session.peer.uid == daemon_uid_) return true;
     if (config_.control.group.empty()) return false;
-    const group* operators = getgrnam(config_.control.group.c_str());
-    return operators != nullptr && session.peer.in_group(operators->gr_gid);
+    return operators_ && session.peer.in_group(*operators_);
 }
 
 void Server::answer(Session& session, const shm::Parcel& request) {
@@ -118,6 +116,7 @@ void Server::attach(Session& session, const shm::Message& request) {
         return refuse(session, request, EUSERS);
     }
     session.index = *index;
+    session.observed = false;  // a client, from now on, and to be seen as one
     session.program = request.attach.program.view();
     session.isolation = isolation_of(config_.sessions.isolation, session.peer.uid, daemon_uid_);
     session.quota = quota_of(

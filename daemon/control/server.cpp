@@ -57,7 +57,8 @@ Listeners::Rules listener_rules(const Config& config) {
 Server::Server(const Config& config, DataPlane& plane, DirectoryPage& page,
                ControlSocket& socket, int signals)
     : config_(config), plane_(plane), page_(page), socket_(socket), signals_(signals),
-      daemon_uid_(geteuid()), session_slots_(config.sessions.max_sessions),
+      daemon_uid_(geteuid()), operators_(socket_access(config.control).group),
+      session_slots_(config.sessions.max_sessions),
       channel_slots_(shm::kMaxChannels),
       listeners_(listener_rules(config),
                  [this](const IpAddress& address) {
@@ -309,7 +310,9 @@ void Server::watch_shards() {
     bool all_well = true;
     const Instant now = monotonic_now();
     for (std::uint32_t shard = 0; shard < plane_.shard_count(); ++shard) {
-        const bool stuck = is_stuck(page_.directory().shards[shard], now);
+        const bool looks_stuck = is_stuck(page_.directory().shards[shard], now);
+        const bool stuck = looks_stuck && looked_stuck_[shard];
+        looked_stuck_[shard] = looks_stuck;
         all_well = all_well && !stuck;
         if (stuck == stuck_[shard]) continue;
         stuck_[shard] = stuck;

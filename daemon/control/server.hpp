@@ -99,6 +99,7 @@ private:
     ControlSocket& socket_;
     int signals_;
     const std::uint32_t daemon_uid_;
+    const std::optional<gid_t> operators_;  ///< control.group, asked for once: NSS may take long
     shm::UniqueFd epoll_;
     shm::UniqueFd timer_;
     shm::UniqueFd spare_;  ///< closed to accept, and turn away, when descriptors run out
@@ -112,6 +113,7 @@ private:
     Listeners listeners_;
     Datagrams datagrams_;
     Pending pending_;
+    std::array<bool, shm::kMaxShards> looked_stuck_{};  ///< at the last look
     std::array<bool, shm::kMaxShards> stuck_{};  ///< told so, not yet recovered
 };
 

@@ -166,6 +166,7 @@ struct DatagramConnected {
 
 struct GroupJoined {
     int error = 0;  ///< errno value
+    std::uint16_t interface = 0;  ///< where, also if none was asked for; counts from 1
 };
 
 /// The client broke the contract. The shard takes nothing more from this channel; the control

@@ -49,7 +49,13 @@ bool PortWatch::takes(std::uint64_t tag) {
 }
 
 void PortWatch::come_back(PortIndex index) {
-    if (!ports_[index]->restart(arena_)) return;  // gone again; or somebody else was served
+    // Gone again; or somebody else was served. The reason is told once, not every second.
+    if (const Result<void, std::string> done = ports_[index]->restart(arena_); !done) {
+        if (std::exchange(watched_[index].trouble, done.error()) != done.error())
+            say(index, done.error());
+        return;
+    }
+    watched_[index].trouble.clear();
     watched_[index].state = State::Serving;  // the next look tells whether they agreed
     post_({.tag = kUnheeded, .what = ResumePort{index}});
 }

@@ -40,6 +40,7 @@ private:
         State state = State::Serving;
         bool link_was_up = false;
         std::uint32_t shards_to_leave = 0;
+        std::string trouble{};  ///< why its restart failed, as it was told
     };
 
     void look_at_link(PortIndex index);

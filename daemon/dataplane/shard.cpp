@@ -201,7 +201,8 @@ void Shard::carry_out(const Command& command) {
                 close(what);
             } else if constexpr (std::is_same_v<What, JoinGroup>) {
                 const auto joined = stack_.join_group(what.group, what.interface, now_);
-                answer.what = GroupJoined{joined ? 0 : joined.error()};
+                answer.what = GroupJoined{.error = joined ? 0 : joined.error(),
+                                          .interface = joined.value_or(std::uint16_t{0})};
             } else if constexpr (std::is_same_v<What, LeaveGroup>) {
                 stack_.leave_group(what.group, what.interface, now_);
             } else if constexpr (std::is_same_v<What, LearnCookie>) {

@@ -98,7 +98,7 @@ void Datagrams::drop(shm::DatagramId id, Orders& orders) {
     const Socket& socket = found->second;
     orders.push_back(CloseDatagram{.socket = id, .channel = socket.channel});
     for (const Membership& membership : socket.memberships)
-        orders.push_back(LeaveGroup{.group = membership.group, .interface = membership.interface});
+        orders.push_back(membership.leaving());
     const auto same_port = by_port_.find(socket.local.port);
     std::erase(same_port->second, id);
     if (same_port->second.empty()) by_port_.erase(same_port);
@@ -122,28 +122,42 @@ Orders Datagrams::end_session(SessionIndex session) {
     return orders;
 }
 
+Datagrams::Membership* Datagrams::find(const shm::MembershipRequest& request) {
+    const auto socket = sockets_.find(request.socket);
+    if (socket == sockets_.end()) return nullptr;
+    std::vector<Membership>& all = socket->second.memberships;
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Membership& membership) {
+        return membership.is(request);
+    });
+    return found == all.end() ? nullptr : &*found;
+}
+
 Result<JoinGroup, int> Datagrams::join(const shm::MembershipRequest& request) {
     if (!request.group.is_multicast()) return std::unexpected(EINVAL);
+    if (find(request) != nullptr) return std::unexpected(EADDRINUSE);
     std::vector<Membership>& memberships = sockets_.at(request.socket).memberships;
-    const Membership wanted{request.group, request.interface};
-    if (std::find(memberships.begin(), memberships.end(), wanted) != memberships.end())
-        return std::unexpected(EADDRINUSE);
     if (memberships.size() >= kMaxMemberships) return std::unexpected(ENOBUFS);
-    memberships.push_back(wanted);
+    memberships.push_back({.group = request.group, .interface = request.interface});
     return JoinGroup{.group = request.group, .interface = request.interface};
+}
+
+void Datagrams::joined(const shm::MembershipRequest& request, std::uint16_t interface) {
+    if (Membership* membership = find(request)) membership->joined_on = interface;
 }
 
 void Datagrams::forget(const shm::MembershipRequest& request) {
     const auto found = sockets_.find(request.socket);
     if (found == sockets_.end()) return;
-    std::erase(found->second.memberships, Membership{request.group, request.interface});
+    std::erase_if(found->second.memberships,
+                  [&](const Membership& membership) { return membership.is(request); });
 }
 
 Result<LeaveGroup, int> Datagrams::leave(const shm::MembershipRequest& request) {
-    std::vector<Membership>& memberships = sockets_.at(request.socket).memberships;
-    if (std::erase(memberships, Membership{request.group, request.interface}) == 0)
-        return std::unexpected(EADDRNOTAVAIL);
-    return LeaveGroup{.group = request.group, .interface = request.interface};
+    const Membership* membership = find(request);
+    if (membership == nullptr) return std::unexpected(EADDRNOTAVAIL);
+    const LeaveGroup left = membership->leaving();
+    forget(request);
+    return left;
 }
 
 }  // namespace chiru::daemon

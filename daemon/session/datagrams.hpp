@@ -43,6 +43,8 @@ public:
     /// Notes a membership, `interface` as it was asked for. EADDRINUSE: it is one already;
     /// ENOBUFS: no more for this socket.
     Result<JoinGroup, int> join(const shm::MembershipRequest& request);
+    /// The shards took it, on this interface.
+    void joined(const shm::MembershipRequest& request, std::uint16_t interface);
     /// The shards refused it.
     void forget(const shm::MembershipRequest& request);
     /// EADDRNOTAVAIL: it is no member.
@@ -55,8 +57,13 @@ public:
 private:
     struct Membership {
         IpAddress group;
-        std::uint16_t interface = 0;
-        friend bool operator==(const Membership&, const Membership&) = default;
+        std::uint16_t interface = 0;  ///< as it was asked for; 0: where a route leads
+        std::uint16_t joined_on = 0;  ///< 0: not answered yet
+        bool is(const shm::MembershipRequest& wish) const {
+            return group == wish.group && interface == wish.interface;
+        }
+        /// Where it was joined: since then routes may have changed.
+        LeaveGroup leaving() const { return {group, joined_on != 0 ? joined_on : interface}; }
     };
     struct Socket {
         Endpoint local;
@@ -67,6 +74,7 @@ private:
         std::vector<Membership> memberships;
     };
 
+    Membership* find(const shm::MembershipRequest& request);
     bool conflicts(const Socket& candidate) const;
     Result<std::uint16_t, int> choose_port(Socket candidate) const;
     void drop(shm::DatagramId id, Orders& orders);

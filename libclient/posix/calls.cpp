@@ -13,6 +13,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <new>
 #include <span>
 
@@ -39,7 +42,11 @@ auto dispatch(int fd, Ours ours, Kernels kernels) -> decltype(kernels()) {
             errno = EAGAIN;
             return -1;
         }
-        if (Socket* socket = socket_at(fd)) result = static_cast<Answer>(ours(guard, *socket));
+        try {
+            if (Socket* socket = socket_at(fd)) result = static_cast<Answer>(ours(guard, *socket));
+        } catch (const std::bad_alloc&) {  // not through a C program's frames
+            result = -ENOMEM;
+        }
     }
     if (result == kToKernel) return kernels();
     if (result >= 0) return result;
@@ -474,6 +481,22 @@ ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes) {
             return transmit_file(guard, socket, in, offset, bytes);
         },
         [&] { return real().sendfile(out, in, offset, bytes); });
+}
+
+// The C library's own would write past us.
+int vdprintf(int fd, const char* format, std::va_list arguments) {
+    if (fd_table.find(fd) == nullptr) return real().vdprintf(fd, format, arguments);
+    char* made = nullptr;
+    const int length = ::vasprintf(&made, format, arguments);
+    if (length < 0) return -1;
+    const std::unique_ptr<char, void (*)(void*)> text(made, std::free);
+    const auto bytes = static_cast<std::size_t>(length);
+    for (std::size_t done = 0; done < bytes;) {
+        const ssize_t sent = write(fd, made + done, bytes - done);
+        if (sent < 0) return -1;
+        done += static_cast<std::size_t>(sent);
+    }
+    return length;
 }
 
 ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, std::size_t bytes,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <climits>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -57,6 +58,7 @@ ssize_t sendto(int fd, const void* buffer, std::size_t bytes, int flags, const s
 ssize_t sendmsg(int fd, const msghdr* message, int flags);
 int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 ssize_t sendfile(int out, int in, off_t* offset, std::size_t bytes);
+int vdprintf(int fd, const char* format, std::va_list arguments);
 ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, std::size_t bytes,
                unsigned flags);
 

@@ -177,7 +177,12 @@ int ioctl(int fd, unsigned long request, void* argument) {
         return 0;
     }
     if (socket->phase() == Phase::Fresh) return real().ioctl(fd, request, argument);
-    if (request == FIOASYNC || request == SIOCATMARK) return refuse(EINVAL);
+    if (request == FIOASYNC) return refuse(EINVAL);
+    if (request == SIOCATMARK && number != nullptr && socket->datagrams() == nullptr) {
+        *number = 0;  // urgent text is in-band, and has no mark
+        return 0;
+    }
+    if (request == SIOCATMARK) return refuse(number == nullptr ? EFAULT : EINVAL);
     if (request != SIOCINQ && request != SIOCOUTQ && request != SIOCOUTQNSD)
         return real().ioctl(fd, request, argument);
     if (number == nullptr) return refuse(EFAULT);

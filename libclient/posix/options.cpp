@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libclient/posix/options.hpp"
 
+#include "libclient/posix/wait.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -99,6 +101,38 @@ int round_deferral(int seconds) {
 
 constexpr bool is_buffer(OptionRow row) { return row == R::ReceiveBuffer || row == R::SendBuffer; }
 
+/// Options of IPv4 may also be a byte (Linux, ip_sockglue.c).
+bool read_number(const Row& row, const void* value, socklen_t length, int& number) {
+    std::uint8_t byte = 0;
+    if (length >= sizeof number) {
+        std::memcpy(&number, value, sizeof number);
+    } else if (row.level == IPPROTO_IP && length >= sizeof byte) {
+        std::memcpy(&byte, value, sizeof byte);
+        number = byte;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/// What Linux makes of a number before it looks whether it is one that the option may have.
+int as_linux_takes_it(const Row& row, int number) {
+    constexpr int kEcnBits = 3;  // TCP's own, whatever the program says
+    if (row.is_flag) return number != 0 ? 1 : 0;
+    switch (row.row) {
+        case R::ReceiveBuffer: return std::clamp(number, kLeastReceiveBuffer, row.highest);
+        case R::SendBuffer: return std::clamp(number, kLeastSendBuffer, row.highest);
+        case R::ReceiveLowWater: return number < 0 ? INT_MAX : std::max(number, 1);
+        case R::DeferAccept: return round_deferral(number);
+        case R::TimeToLive:
+        case R::HopLimit: return number == -1 ? row.initial : number;
+        case R::TypeOfService: return number & 0xff & ~kEcnBits;
+        case R::TrafficClass:
+            return number == -1 ? 0 : number < 0 || number > 0xff ? number : number & ~kEcnBits;
+        default: return number;
+    }
+}
+
 }  // namespace
 
 int store_option(const void* value, std::size_t bytes, void* room, socklen_t* length) {
@@ -138,16 +172,10 @@ int Options::set(client::Channel* channel, client::Socket* socket, int level, in
     }
     const Row* row = find_row(level, name);
     if (row == nullptr) return -ENOPROTOOPT;
-    if (length < sizeof(int)) return -EINVAL;
     int number = 0;
-    std::memcpy(&number, value, sizeof number);
-    if (row->is_flag) number = number != 0 ? 1 : 0;
-    else if (row->row == R::ReceiveBuffer)
-        number = std::clamp(number, kLeastReceiveBuffer, row->highest);
-    else if (row->row == R::SendBuffer) number = std::clamp(number, kLeastSendBuffer, row->highest);
-    else if (row->row == R::ReceiveLowWater) number = number < 0 ? INT_MAX : std::max(number, 1);
-    else if (row->row == R::DeferAccept) number = round_deferral(number);
-    else if (number < row->lowest || number > row->highest) return -EINVAL;
+    if (!read_number(*row, value, length, number)) return -EINVAL;
+    number = as_linux_takes_it(*row, number);
+    if (!row->is_flag && (number < row->lowest || number > row->highest)) return -EINVAL;
     const bool opens = row->row == R::FastOpen || row->row == R::FastOpenConnect;
     if (opens && socket != nullptr && socket->state != client::SocketState::Listening &&
         socket->state != client::SocketState::Open)
@@ -226,7 +254,9 @@ int Options::set_timeout(Micros& timeout, const void* value, socklen_t length) {
     std::memcpy(&time, value, sizeof time);
     if (time.tv_usec < 0 || time.tv_usec >= 1'000'000) return -EDOM;
     // A negative time was once "for ever" and Linux keeps it as "at once"; a microsecond is.
-    timeout = time.tv_sec < 0 ? Micros(1) : Micros(time.tv_sec * 1'000'000 + time.tv_usec);
+    if (time.tv_sec < 0) timeout = Micros(1);
+    else if (time.tv_sec > kFarSeconds) timeout = Micros::zero();  // for ever
+    else timeout = Micros(time.tv_sec * 1'000'000 + time.tv_usec);
     return 0;
 }
 

@@ -40,6 +40,8 @@ private:
     Pin pin_{*this};
 };
 
+constexpr int kHighestOwn = 16'384;
+
 std::uint32_t* page_that_forks_wipe() {
     static std::uint32_t without = 1;  // then only fork()'s handlers tell
     const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -48,11 +50,12 @@ std::uint32_t* page_that_forks_wipe() {
     return static_cast<std::uint32_t*>(page);
 }
 
-/// High enough to be out of the way of programs that close every low number or use select().
+/// High enough to be out of the way of programs that close every low number or use select(), and
+/// no higher: each fork() copies the kernel's table up to the highest.
 int floor_of_own_descriptors() {
     rlimit limit{};
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 256) return 3;
-    const auto highest = std::min<rlim_t>(limit.rlim_cur, FdTable::kEnd);
+    const auto highest = std::min<rlim_t>(limit.rlim_cur, kHighestOwn);
     return static_cast<int>(highest - 192);
 }
 

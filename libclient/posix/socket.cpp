@@ -62,8 +62,8 @@ void Socket::become_chirus(int fd, bool keep_in_kernel) {
                            keep_in_kernel ? "chiru's and the kernel's" : "chiru's");
 }
 
-void Socket::leave_to_kernel() {
-    // Each of its names; nearly always there is one.
+void Socket::leave_to_kernel(int fd) {
+    if (descriptors() == 1) return fd_table.remove(fd);
     fd_table.for_each(0, FdTable::kEnd - 1, [&](int name, Object& object) {
         if (&object == this) fd_table.remove(name);
     });
@@ -103,7 +103,7 @@ int Socket::bind(int fd, const sockaddr* address, socklen_t length) {
     Process& process = Process::get();
     if (local->address.is_loopback() && !process.settings().loopback) {
         if (real().bind(fd, address, length) != 0) return -errno;
-        leave_to_kernel();
+        leave_to_kernel(fd);
         return 0;
     }
     const bool attached = process.attach() != nullptr;
@@ -111,7 +111,7 @@ int Socket::bind(int fd, const sockaddr* address, socklen_t length) {
     switch (process.policy().for_bind(local->address)) {
         case Stack::Kernel:
             if (real().bind(fd, address, length) != 0) return -errno;
-            leave_to_kernel();
+            leave_to_kernel(fd);
             return 0;
         case Stack::Both:  // chiru's part follows when it is known what the port is for
             if (real().bind(fd, address, length) == 0) return 0;
@@ -162,7 +162,7 @@ int Socket::listen(int fd, int backlog) {
     if (!attached && process.settings().required) return -ENETDOWN;
     Endpoint local;
     if (!attached || !bound_to_any(fd, family_, local)) {
-        leave_to_kernel();
+        leave_to_kernel(fd);
         return 0;
     }
     if (const int error = bind_in_chiru(local); error != 0) return error;
@@ -240,7 +240,7 @@ int Socket::connect(Guard& guard, int fd, const sockaddr* address, socklen_t len
         if (may_be_ours && process.attach() == nullptr && process.settings().required)
             return -ENETDOWN;
         if (!may_be_ours || process.policy().for_connect(remote->address) == Stack::Kernel) {
-            leave_to_kernel();
+            leave_to_kernel(fd);
             return kToKernel;
         }
     }

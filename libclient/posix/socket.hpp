@@ -106,7 +106,8 @@ public:
 
 protected:
     void become_chirus(int fd, bool keep_in_kernel);
-    void leave_to_kernel();
+    /// All names of it are the kernel's from now on; `fd` is one.
+    void leave_to_kernel(int fd);
     std::uint32_t bind_flags() const;
     void drop_interests();
 

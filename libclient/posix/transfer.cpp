@@ -61,9 +61,14 @@ Result<std::size_t, int> take(Socket& socket, std::span<const iovec> pieces, std
         }
         const auto room = bytes_of(piece).subspan(skip);
         skip = 0;
-        const auto got = (flags & MSG_PEEK) != 0    ? channel.peek(*socket.chiru(), room, taken)
-                         : (flags & MSG_TRUNC) != 0 ? channel.discard(*socket.chiru(), room.size())
-                                                    : channel.receive(*socket.chiru(), room);
+        const bool peeks = (flags & MSG_PEEK) != 0;
+        const bool copies = (flags & MSG_TRUNC) == 0;
+        const std::size_t unread = socket.chiru()->unread_bytes();
+        const auto got =
+            peeks && !copies && unread > taken ? std::min(unread - taken, room.size())
+            : peeks                            ? channel.peek(*socket.chiru(), room, taken)
+            : copies                           ? channel.receive(*socket.chiru(), room)
+                                               : channel.discard(*socket.chiru(), room.size());
         if (!got) {
             if (taken != 0) return taken;
             return got;
@@ -177,9 +182,9 @@ ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, in
     const std::size_t total = total_of(pieces);
     const bool opens = socket.chiru()->state == client::SocketState::Connecting &&
                        socket.chiru()->syn_room != 0;
-    if (total == 0 && !opens) {  // fails where one byte would
-        const auto none = socket.channel().send(*socket.chiru(), {}, false);
-        return none || none.error() == EAGAIN ? 0 : -none.error();
+    if (total == 0 && !opens) {  // an end, or an error, is told to those who send nothing, too
+        const auto sent = socket.channel().send(*socket.chiru(), {}, false);
+        return sent ? 0 : -sent.error();
     }
     const bool waits = !socket.nonblocking() && (flags & MSG_DONTWAIT) == 0;
     const Deadline deadline = waits ? deadline_of(socket.options().send_timeout())
@@ -220,14 +225,21 @@ ssize_t transmit(Guard& guard, Socket& socket, std::span<const iovec> pieces, in
 ssize_t transmit_file(Guard& guard, Socket& socket, int file, off_t* offset, std::size_t bytes) {
     const off_t start = offset != nullptr ? *offset : ::lseek(file, 0, SEEK_CUR);
     if (start < 0) return offset != nullptr ? -EINVAL : -errno;
+    const Pin pin(socket);  // the lock is away while the disk is read
     std::vector<std::byte> chunk(std::min(bytes, kFileChunk));
     std::size_t done = 0;
     ssize_t error = 0;
     while (done < bytes) {
         const std::size_t ask = std::min(bytes - done, chunk.size());
-        const ssize_t got = ::pread(file, chunk.data(), ask, start + static_cast<off_t>(done));
-        if (got <= 0) {
-            error = got < 0 ? -errno : 0;
+        ssize_t got = 0;
+        {
+            const Away away(guard);
+            got = ::pread(file, chunk.data(), ask, start + static_cast<off_t>(done));
+            if (got < 0) error = -errno;
+        }
+        if (got <= 0) break;
+        if (socket.phase() == Phase::Live && socket.chiru() == nullptr) {
+            error = -EBADF;  // another thread closed it
             break;
         }
         const iovec piece{.iov_base = chunk.data(), .iov_len = static_cast<std::size_t>(got)};

@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::int64_t kMicrosPerSecond = 1'000'000;
 constexpr Micros kUnwatchedSleep{1000};
-constexpr std::int64_t kFarSeconds = 1'000'000'000;  // what is further away is for ever
 
 timespec timespec_of(Micros span) {
     const std::int64_t micros = std::max<std::int64_t>(span.count(), 0);

@@ -62,6 +62,9 @@ bool spin(Process& process, Ready ready) {
     return process.spun(false);
 }
 
+/// What is further away than so many seconds is for ever.
+inline constexpr std::int64_t kFarSeconds = 1'000'000'000;
+
 /// What the descriptors in a Waiter are marked with.
 inline constexpr std::uint64_t kWaiterMark = 0;
 

@@ -68,6 +68,19 @@ EXPORT ssize_t splice(int i, off64_t* p, int o, off64_t* q, size_t n, unsigned m
     return posix::splice(i, p, o, q, n, m);
 }
 
+EXPORT int vdprintf(int f, const char* t, std::va_list a) { return posix::vdprintf(f, t, a); }
+EXPORT int dprintf(int f, const char* t, ...) {
+    std::va_list arguments;
+    va_start(arguments, t);
+    const int result = posix::vdprintf(f, t, arguments);
+    va_end(arguments);
+    return result;
+}
+EXPORT int sockatmark(int f) noexcept {
+    int at_mark = 0;
+    return posix::ioctl(f, SIOCATMARK, &at_mark) < 0 ? -1 : at_mark;
+}
+
 EXPORT int close(int f) { return posix::close(f); }
 EXPORT int fclose(FILE* f) { return posix::fclose(f); }
 EXPORT int close_range(unsigned a, unsigned b, int m) noexcept {
@@ -172,3 +185,27 @@ EXPORT int __ppoll_chk(pollfd* p, nfds_t n, const timespec* t, const sigset_t* s
         return fortified<decltype(__ppoll_chk)>("__ppoll_chk")(p, n, t, s, room);
     return posix::ppoll(p, n, t, s);
 }
+// What it checks of the format, whether it may write, is not worth more than the socket's bytes.
+EXPORT int __vdprintf_chk(int f, int, const char* t, std::va_list a) {
+    return posix::vdprintf(f, t, a);
+}
+EXPORT int __dprintf_chk(int f, int, const char* t, ...) {
+    std::va_list arguments;
+    va_start(arguments, t);
+    const int result = posix::vdprintf(f, t, arguments);
+    va_end(arguments);
+    return result;
+}
+
+// Other names of the same, which old programs and some languages' libraries were linked with.
+#define ALSO(name) \
+    extern "C" __attribute__((alias(#name), copy(name))) decltype(name) __##name;
+ALSO(close)
+ALSO(connect)
+ALSO(dup2)
+ALSO(fcntl)
+ALSO(poll)
+ALSO(read)
+ALSO(select)
+ALSO(send)
+ALSO(write)

@@ -87,7 +87,7 @@ Network::Fate Network::receive_advertisement(const Packet& packet, Instant now) 
     if (solicited && packet.destination.is_multicast()) return {Counter::InMalformed};
     const auto mac = link_address(packet.l4.subspan(sizeof(wire::NeighborMessage)),
                                   NdOption::TargetLinkAddress);
-    if (interfaces_.is_ours_on(packet.interface, message->target)) {
+    if (interfaces_.claims(packet.interface, message->target)) {
         if (mac && *mac == interfaces_[packet.interface].mac) return {Counter::InNotForUs};
         found_duplicate(packet.interface, message->target);
         return {Counter::InAccepted};

@@ -143,6 +143,8 @@ Network::Fate Network::receive_igmp(const Packet& packet, Instant now) {
     if (transport_checksum(packet, false) != 0) return {Counter::InBadChecksum};
     if (static_cast<wire::IgmpType>(igmp->type) != wire::IgmpType::Query)
         return {Counter::InNotForUs};  // other members' reports: none of ours depends on them
+    if (!packet.to_group && packet.hop_limit != 1)
+        return {Counter::InImpossible};  // from beyond the link (RFC 3376 §4)
     const bool old = packet.l4_bytes < sizeof(wire::IgmpV3Query);
     std::int64_t within_us = wire::max_response_us(igmp->max_response);
     if (old) {

@@ -179,12 +179,18 @@ Network::Fate Network::echo(const Packet& packet, std::uint8_t reply_type,
     return {Counter::InAccepted, true};
 }
 
-bool Network::may_answer_with_error(const Packet& packet) const {
-    if (packet.to_group || packet.source.is_unspecified() || packet.source.is_multicast() ||
-        !is_first(packet))
-        return false;
+std::optional<IpAddress> Network::error_source(const Packet& packet) const {
+    if (packet.destination.is_multicast())
+        return select_source(interfaces_, packet.source, {packet.source, packet.interface});
     const LocalAddress* ours = interfaces_.find(packet.destination);
-    if (ours == nullptr || !ours->usable()) return false;
+    if (ours == nullptr || !ours->usable()) return std::nullopt;
+    return packet.destination;
+}
+
+bool Network::may_answer_with_error(const Packet& packet, bool even_to_group) const {
+    if ((packet.to_group && !even_to_group) || packet.source.is_unspecified() ||
+        packet.source.is_multicast() || !is_first(packet))
+        return false;
     if (packet.l4.empty()) return true;
     const auto type = std::to_integer<std::uint8_t>(packet.l4[0]);
     if (packet.protocol == static_cast<std::uint8_t>(wire::Protocol::Icmp))
@@ -195,8 +201,9 @@ bool Network::may_answer_with_error(const Packet& packet) const {
 }
 
 bool Network::send_error(const Packet& packet, std::uint8_t type, std::uint8_t code,
-                         std::uint32_t word, Instant now) {
-    if (!may_answer_with_error(packet)) return false;
+                         std::uint32_t word, Instant now, bool even_to_group) {
+    const std::optional<IpAddress> source = error_source(packet);
+    if (!source || !may_answer_with_error(packet, even_to_group)) return false;
     const bool v4 = packet.source.is_v4();
     const std::uint32_t index = error_budget_.take(now) ? control_.take(false) : kNoJob;
     if (index == kNoJob) {
@@ -225,8 +232,7 @@ bool Network::send_error(const Packet& packet, std::uint8_t type, std::uint8_t c
                                                        : wire::Protocol::Icmpv6);
     wire::ChecksumSum sum;
     if (!v4)
-        sum = wire::pseudo_header(packet.destination, packet.source, protocol,
-                                  sizeof header + bytes);
+        sum = wire::pseudo_header(*source, packet.source, protocol, sizeof header + bytes);
     sum.add(std::as_bytes(std::span(&header, 1)));
     sum.add(quote);
     header.checksum = sum.checksum();
@@ -235,7 +241,7 @@ bool Network::send_error(const Packet& packet, std::uint8_t type, std::uint8_t c
     job.kind = JobKind::Packet;
     job.protocol = protocol;
     job.interface = packet.interface;
-    job.local = packet.destination;
+    job.local = *source;
     job.remote = packet.source;
     job.path.interface = packet.interface;
     job.first_piece = piece;

@@ -63,6 +63,7 @@ InterfaceTable::InterfaceTable(const StackConfig& config, TableCarver& carver, I
         to.info.port = from.port;
         to.info.vlan = from.vlan;
         to.info.mtu = port.mtu;
+        to.port_mtu = port.mtu;
         to.info.name.set(from.name);
         to.mac = port.mac;
         to.offloads = port.offloads;
@@ -120,6 +121,13 @@ bool InterfaceTable::is_ours_on(std::uint16_t interface, const IpAddress& addres
     const auto addresses = table_[interface].addresses();
     return std::any_of(addresses.begin(), addresses.end(), [&](const shm::AddressInfo& ours) {
         return ours.prefix.address == address;
+    });
+}
+
+bool InterfaceTable::claims(std::uint16_t interface, const IpAddress& address) const {
+    const auto addresses = table_[interface].addresses();
+    return std::any_of(addresses.begin(), addresses.end(), [&](const shm::AddressInfo& ours) {
+        return ours.prefix.address == address && ours.state != shm::AddressState::Duplicate;
     });
 }
 

@@ -48,6 +48,7 @@ struct Interface {
     std::uint8_t solicitations_left = 0;
     std::uint32_t offloads = 0;  ///< shm::PortOffload bits
     std::uint32_t tso_bytes = 0;
+    std::uint16_t port_mtu = 0;  ///< what the port carries; info.mtu, if routers want it smaller
     std::int64_t solicit_at_us = kNeverUs;
     std::int64_t igmp_v2_until_us = 0;  ///< a querier of that version is about
     std::int64_t next_us = kNeverUs;  ///< the earliest of all of its timers
@@ -98,6 +99,8 @@ public:
     const LocalAddress* find(const IpAddress& address) const;
     /// The same on one interface: link-local addresses may be ours on several.
     bool is_ours_on(std::uint16_t interface, const IpAddress& address) const;
+    /// Ours on it, and not lost to another host that had it before (RFC 4862 §5.4.5).
+    bool claims(std::uint16_t interface, const IpAddress& address) const;
     bool is_broadcast(const Interface& interface, const IpAddress& address) const;
     /// Does somebody on this interface listen to the multicast group?
     bool listens_to(const Interface& interface, const IpAddress& group) const;

@@ -158,10 +158,13 @@ private:
 
     // whole.cpp
     Fate receive_fragment(const Fragment& fragment, const RxFrame& frame, Instant now);
-    void receive_whole(std::uint32_t index, Instant now);
-    void receive_whole_tcp(const Packet& packet, Instant now);
-    void hand_piece_to_tcp(const Packet& packet, std::uint32_t piece, std::size_t header_bytes,
-                           bool ours, Instant now);
+    /// The fate of the datagram is that of the frame which made it whole.
+    shm::Counter receive_whole(std::uint32_t index, Instant now);
+    shm::Counter receive_whole_tcp(const Packet& packet, Instant now);
+    /// The headers behind the fragment header (RFC 8200 §4.5), which lie in the first fragment.
+    std::optional<Fate> skip_whole_headers(Packet& packet, Instant now);
+    shm::Counter hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
+                                   std::size_t header_bytes, bool ours, Instant now);
     void expire_fragments(Instant now);
     Sent send_segment_job(Job& job, TxFrame& frame);
 
@@ -204,10 +207,12 @@ private:
     Fate receive_error_v4(const Packet& packet, Instant now);
     Fate receive_error_v6(const Packet& packet, Instant now);
     /// Sends an ICMP error about the packet if that is allowed; returns whether the packet's slot
-    /// or chain is kept for it.
+    /// or chain is kept for it. `even_to_group`: also if the packet came to many (RFC 4443 §2.4
+    /// e.3 names the few).
     bool send_error(const Packet& packet, std::uint8_t type, std::uint8_t code,
-                    std::uint32_t word, Instant now);
-    bool may_answer_with_error(const Packet& packet) const;
+                    std::uint32_t word, Instant now, bool even_to_group = false);
+    bool may_answer_with_error(const Packet& packet, bool even_to_group) const;
+    std::optional<IpAddress> error_source(const Packet& packet) const;
 
     // path_mtu.cpp
     void told_path_mtu(const tcp::IcmpError& error, Instant now);

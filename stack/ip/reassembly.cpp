@@ -182,6 +182,7 @@ Reassembly::Outcome Reassembly::add(const Fragment& fragment, const RxFrame& fra
     if (fragment.offset == 0) {
         datagram.tos = static_cast<std::uint8_t>(fragment.tos | (datagram.tos & 3));
         datagram.protocol = fragment.protocol;
+        datagram.hop_limit = fragment.hop_limit;
         datagram.quote_offset = frame.slice.offset +
                                 static_cast<std::uint64_t>(fragment.packet.data() - frame.data);
         datagram.quote_bytes = static_cast<std::uint32_t>(fragment.packet.size());

@@ -43,6 +43,7 @@ struct Fragment {
     FragmentKey key;
     std::uint8_t protocol = 0;  ///< of the datagram; the first fragment's counts
     std::uint8_t tos = 0;
+    std::uint8_t hop_limit = 0;
     std::uint16_t interface = 0;
     std::size_t offset = 0;
     bool more = false;
@@ -69,6 +70,7 @@ struct Datagram {
     std::uint8_t tos = 0;
     std::uint8_t condemned = 0;
     std::uint8_t to_group = 0;
+    std::uint8_t hop_limit = 0;      ///< of the first fragment
 };
 
 class Reassembly {

@@ -187,6 +187,7 @@ Network::Fate Network::receive_v4(const RxFrame& frame, const Interface& interfa
     return receive_fragment({.key = {source, destination, header.id, header.protocol},
                              .protocol = header.protocol,
                              .tos = header.tos,
+                             .hop_limit = header.ttl,
                              .interface = packet.interface,
                              .offset = header.fragment_offset(),
                              .more = header.more_fragments(),
@@ -195,6 +196,24 @@ Network::Fate Network::receive_v4(const RxFrame& frame, const Interface& interfa
                              .packet = packet.packet},
                             frame, now);
 }
+
+namespace {
+
+/// RFC 7112 §5, RFC 8200 §4.5: a first fragment has every header, also the upper layer's.
+bool holds_all_headers(std::uint8_t first, std::span<const std::byte> bytes) {
+    const wire::Ipv6Chain chain = wire::walk_extensions(first, bytes, 1);
+    if (chain.end == wire::Ipv6Chain::End::Malformed) return false;
+    if (chain.end != wire::Ipv6Chain::End::UpperLayer) return true;  // refused when it is whole
+    const std::size_t rest = bytes.size() - chain.offset;
+    switch (static_cast<wire::Protocol>(chain.protocol)) {
+    case wire::Protocol::Tcp: return rest >= sizeof(wire::TcpHeader);
+    case wire::Protocol::Udp: return rest >= sizeof(wire::UdpHeader);
+    case wire::Protocol::Icmpv6: return rest >= sizeof(wire::Icmpv6Header);
+    default: return true;
+    }
+}
+
+}  // namespace
 
 Network::Fate Network::receive_v6(const RxFrame& frame, const Interface& interface,
                                   bool link_group, std::span<const std::byte> bytes,
@@ -231,11 +250,18 @@ Network::Fate Network::receive_v6(const RxFrame& frame, const Interface& interfa
     if (chain.end == wire::Ipv6Chain::End::UpperLayer) return dispatch(packet, now);
     if (chain.end != wire::Ipv6Chain::End::Fragment) return refuse_chain(packet, chain, now);
     if (header.source.is_unspecified()) return ended(Counter::InImpossible);
+    if (chain.fragment.offset() == 0 && !holds_all_headers(chain.protocol, packet.l4)) {
+        const bool kept = send_error(
+            packet, static_cast<std::uint8_t>(wire::Icmpv6Type::ParameterProblem),
+            wire::kIcmpv6IncompleteHeaders, 0, now);
+        return {Counter::InMalformed, kept};
+    }
 
     const Fate fate = receive_fragment({.key = {header.source, header.destination,
                                                 chain.fragment.id, 0},
                                         .protocol = chain.protocol,
                                         .tos = packet.tos,
+                                        .hop_limit = packet.hop_limit,
                                         .interface = packet.interface,
                                         .offset = chain.fragment.offset(),
                                         .more = chain.fragment.more_fragments(),
@@ -243,7 +269,7 @@ Network::Fate Network::receive_v6(const RxFrame& frame, const Interface& interfa
                                         .payload = packet.l4,
                                         .packet = packet.packet},
                                        frame, now);
-    if (fate.counter != Counter::InMalformed || packet.l4.empty()) return fate;
+    if (fate.kept_slot || fate.counter != Counter::InMalformed || packet.l4.empty()) return fate;
     // RFC 8200 §4.5: the sender learns which field was wrong, the length or the offset.
     const std::uint32_t at = packet.l4.size() % 8 != 0 && chain.fragment.more_fragments()
                                  ? offsetof(wire::Ipv6Header, payload_length)
@@ -259,8 +285,9 @@ Network::Fate Network::refuse_chain(const Packet& packet, const wire::Ipv6Chain&
                                     Instant now) {
     using End = wire::Ipv6Chain::End;
     constexpr auto kProblem = static_cast<std::uint8_t>(wire::Icmpv6Type::ParameterProblem);
-    const auto answer = [&](std::uint8_t code) {
-        return send_error(packet, kProblem, code, static_cast<std::uint32_t>(chain.problem), now);
+    const auto answer = [&](std::uint8_t code, bool even_to_group = false) {
+        return send_error(packet, kProblem, code, static_cast<std::uint32_t>(chain.problem), now,
+                          even_to_group);
     };
     switch (chain.end) {
     case End::BadHeader: return {Counter::InMalformed, answer(wire::kIcmpv6UnknownNextHeader)};
@@ -268,7 +295,8 @@ Network::Fate Network::refuse_chain(const Packet& packet, const wire::Ipv6Chain&
     case End::BadOption:
         // RFC 8200 §4.2: 01 silently, 10 with an answer, 11 with one unless to a group.
         if (chain.option_action == 1) return ended(Counter::InUnknownProtocol);
-        return {Counter::InUnknownProtocol, answer(wire::kIcmpv6UnknownOption)};
+        return {Counter::InUnknownProtocol,
+                answer(wire::kIcmpv6UnknownOption, chain.option_action == 2)};
     default: return ended(Counter::InMalformed);
     }
 }

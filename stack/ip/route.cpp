@@ -30,13 +30,15 @@ void RouteTable::rebuild(const InterfaceTable& interfaces) {
     count_ = 0;
     for (std::uint16_t i = 0; i < interfaces.size(); ++i) {
         for (const shm::RouteInfo& route : interfaces[i].routes()) {
+            const bool learnt = route.origin == shm::Origin::RouterAdvertisement;
             // Each goes behind those that are as long; std::stable_sort would allocate.
             const auto end = table_.begin() + static_cast<std::ptrdiff_t>(count_++);
             const auto at = std::find_if(table_.begin(), end, [&](const RouteEntry& other) {
-                return other.to.length < route.to.length;
+                return other.to.length < route.to.length ||
+                       (other.to.length == route.to.length && other.learnt && !learnt);
             });
             std::move_backward(at, end, end + 1);
-            *at = {route.to, route.via, i};
+            *at = {route.to, route.via, i, learnt};
         }
     }
 }

@@ -23,6 +23,7 @@ struct RouteEntry {
     IpPrefix to;
     IpAddress via;  ///< unspecified: on the link
     std::uint16_t interface = 0;
+    bool learnt = false;  ///< from a router: behind what was configured, whatever the interface
 };
 
 struct NextHop {

@@ -24,6 +24,14 @@ std::int64_t until(std::uint32_t seconds, Instant now) {
     return seconds == wire::kForever ? kNeverUs : to_us(now) + std::int64_t{seconds} * 1'000'000;
 }
 
+bool may_learn_route(const Interface& interface) {
+    const auto routes = interface.routes();
+    const auto learned = std::count_if(routes.begin(), routes.end(), [](const auto& route) {
+        return route.origin == Origin::RouterAdvertisement;
+    });
+    return static_cast<std::size_t>(learned) < kMaxLearnedRoutes;
+}
+
 }  // namespace
 
 void Network::solicit_routers(std::uint16_t interface, Instant now) {
@@ -49,8 +57,10 @@ Network::Fate Network::receive_router(const Packet& packet, Instant now) {
     if (!message || !packet.source.is_link_local()) return {Counter::InMalformed};
     const std::uint16_t index = packet.interface;
     Interface& interface = interfaces_[index];
-    interface.solicit_at_us = kNeverUs;
-    interface.solicitations_left = 0;
+    if (message->lifetime_s != 0) {  // others may still be routers (RFC 4861 §6.3.7)
+        interface.solicit_at_us = kNeverUs;
+        interface.solicitations_left = 0;
+    }
     learn_router(index, packet.source, message->lifetime_s, now);
 
     const auto options = packet.l4.subspan(sizeof(wire::RouterAdvertisement));
@@ -64,10 +74,12 @@ Network::Fate Network::receive_router(const Packet& packet, Instant now) {
             learn_prefix(index, *read_header<wire::PrefixOption>(option), now);
         } else if (type == NdOption::Mtu && option.size() == sizeof(wire::MtuOption)) {
             const std::uint32_t mtu = read_header<wire::MtuOption>(option)->mtu;
-            // Smaller only: the port cannot carry more (RFC 4861 §6.3.4). For IPv4 it holds as
-            // well, which is safe, and keeps one MTU to an interface.
-            if (mtu >= kMinMtuV6 && mtu < interface.info.mtu) {
-                interface.info.mtu = static_cast<std::uint16_t>(mtu);
+            // No more than the port can carry (RFC 4861 §6.3.4). For IPv4 it holds as well, which
+            // is safe, and keeps one MTU to an interface.
+            const auto fits = static_cast<std::uint16_t>(
+                std::min<std::uint32_t>(mtu, interface.port_mtu));
+            if (mtu >= kMinMtuV6 && fits != interface.info.mtu) {
+                interface.info.mtu = fits;
                 interfaces_.changed();
             }
         }
@@ -92,11 +104,7 @@ void Network::learn_router(std::uint16_t interface, const IpAddress& router,
             owner.route_until_us[known] = until(lifetime_s, now);
         return;
     }
-    const auto routes = owner.routes();
-    const auto learned = std::count_if(routes.begin(), routes.end(), [](const auto& route) {
-        return route.origin == Origin::RouterAdvertisement;
-    });
-    if (static_cast<std::size_t>(learned) < kMaxLearnedRoutes)
+    if (may_learn_route(owner))
         interfaces_.add_route(interface, {everywhere, router, Origin::RouterAdvertisement},
                               until(lifetime_s, now));
 }
@@ -118,7 +126,7 @@ void Network::learn_prefix(std::uint16_t interface, const wire::PrefixOption& op
             if (learned) interfaces_.remove_route(interface, known);
         } else if (learned) {
             owner.route_until_us[known] = until(option.valid_s, now);
-        } else if (!is_known && owner.info.route_count < kMaxLearnedRoutes) {
+        } else if (!is_known && may_learn_route(owner)) {
             interfaces_.add_route(interface, {prefix, IpAddress(), Origin::RouterAdvertisement},
                                   until(option.valid_s, now));
         }

@@ -61,17 +61,36 @@ Network::Fate Network::receive_fragment(const Fragment& fragment, const RxFrame&
     case Reassembly::Verdict::Complete: break;
     }
     counters_.add(Counter::IpReassembled);
-    receive_whole(outcome.datagram, now);
-    return {Counter::InAccepted, true};  // its slot is in the chain
+    return {receive_whole(outcome.datagram, now), true};  // its slot is in the chain
 }
 
-void Network::receive_whole(std::uint32_t index, Instant now) {
+std::optional<Network::Fate> Network::skip_whole_headers(Packet& packet, Instant now) {
+    // In the first fragment's own packet, which an error quotes: headers, and what it brought.
+    const std::size_t before = packet.packet.size() - packet.l4.size();
+    wire::Ipv6Chain chain = wire::walk_extensions(packet.protocol, packet.l4, 1);
+    const auto in_quote = [&](std::size_t at) {
+        if (at >= sizeof(wire::Ipv6Header)) return at - sizeof(wire::Ipv6Header) + before;
+        return before - sizeof(wire::FragmentHeader);  // its next header
+    };
+    chain.problem = in_quote(chain.problem);
+    packet.protocol = chain.protocol;
+    packet.protocol_at = in_quote(chain.protocol_at);
+    if (chain.end != wire::Ipv6Chain::End::UpperLayer) return refuse_chain(packet, chain, now);
+    Piece& first = pieces_[packet.chain];
+    first.offset += chain.offset;
+    first.length -= static_cast<std::uint32_t>(chain.offset);
+    packet.l4 = pieces_.bytes(packet.chain);
+    packet.l4_bytes -= chain.offset;
+    return std::nullopt;
+}
+
+shm::Counter Network::receive_whole(std::uint32_t index, Instant now) {
     const Datagram datagram = fragments_[index];
     Packet packet{.frame = nullptr,
                   .interface = datagram.interface,
                   .protocol = datagram.protocol,
                   .tos = datagram.tos,
-                  .hop_limit = 0,
+                  .hop_limit = datagram.hop_limit,
                   .to_group = datagram.to_group != 0,
                   .source = datagram.key.source,
                   .destination = datagram.key.destination,
@@ -81,29 +100,32 @@ void Network::receive_whole(std::uint32_t index, Instant now) {
                   .protocol_at = 0,
                   .chain = fragments_.take(index)};
     packet.l4 = pieces_.bytes(packet.chain);
-    if (packet.source.is_v6()) packet.protocol_at = sizeof(wire::Ipv6Header);
-    if (packet.protocol == static_cast<std::uint8_t>(wire::Protocol::Tcp)) {
-        receive_whole_tcp(packet, now);
-        return;
-    }
-    if (!dispatch(packet, now).kept_slot) pieces_.release_chain(packet.chain);
+    std::optional<Fate> fate;
+    if (packet.source.is_v6()) fate = skip_whole_headers(packet, now);
+    if (!fate && packet.protocol == static_cast<std::uint8_t>(wire::Protocol::Tcp))
+        return receive_whole_tcp(packet, now);
+    if (!fate) fate = dispatch(packet, now);
+    if (!fate->kept_slot) pieces_.release_chain(packet.chain);
+    return fate->counter;
 }
 
-void Network::receive_whole_tcp(const Packet& packet, Instant now) {
+shm::Counter Network::receive_whole_tcp(const Packet& packet, Instant now) {
     const auto header = read_header<TcpHeader>(packet.l4);
-    const bool sound = header && wire::options_of(*header, packet.l4).has_value() &&
-                       !packet.to_group && is_local(packet.destination) &&
-                       transport_checksum(packet, true) == 0;
-    if (!sound) {
+    const auto refused = [&](Counter why) {
         pieces_.release_chain(packet.chain);
-        return;
-    }
+        return why;
+    };
+    if (!header || !wire::options_of(*header, packet.l4)) return refused(Counter::InMalformed);
+    if (packet.to_group || packet.source.is_unspecified()) return refused(Counter::InImpossible);
+    if (!is_local(packet.destination)) return refused(Counter::InNotForUs);
+    if (transport_checksum(packet, true) != 0) return refused(Counter::InBadChecksum);
     const PieceHeader repeated = make_piece_header(packet.l4);
     const std::uint32_t hash = flow_hash(Endpoint{packet.source, header->source_port},
                                          Endpoint{packet.destination, header->destination_port});
     const bool ours = flow_map_[flow_group(hash)] == shard_;
     const std::size_t first_bytes = header->length_bytes();
     std::uint32_t text_before = 0;
+    Counter first_fate = Counter::InAccepted;
     for (std::uint32_t piece = packet.chain; piece != kNoPiece;) {
         const std::uint32_t next = pieces_[piece].next;
         const bool first = piece == packet.chain;
@@ -112,7 +134,7 @@ void Network::receive_whole_tcp(const Packet& packet, Instant now) {
         if (!first) {
             if (part.offset - part.slot.offset < repeated.size) {  // shorter than any IP header
                 pieces_.release_chain(piece);
-                return;
+                return first_fate;
             }
             part.offset -= repeated.size;
             part.length += static_cast<std::uint32_t>(repeated.size);
@@ -126,14 +148,16 @@ void Network::receive_whole_tcp(const Packet& packet, Instant now) {
         text_before += part.length - static_cast<std::uint32_t>(header_bytes);
         if (first && (header->flags & wire::kSyn) != 0) ++text_before;
         part.next = kNoPiece;
-        hand_piece_to_tcp(packet, piece, header_bytes, ours, now);
+        const Counter fate = hand_piece_to_tcp(packet, piece, header_bytes, ours, now);
+        if (first) first_fate = fate;
         piece = next;
     }
+    return first_fate;
 }
 
 /// To this shard's TCP, or by way of kLocalPort to that of the shard the flow belongs to.
-void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
-                                std::size_t header_bytes, bool ours, Instant now) {
+shm::Counter Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
+                                        std::size_t header_bytes, bool ours, Instant now) {
     Piece& part = pieces_[piece];
     if (ours) {
         const RxFrame frame{.data = rx_arena_.base + part.slot.offset,
@@ -150,12 +174,12 @@ void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
                                         now);
         if (fate.kept_slot) pieces_.forget(piece);
         else pieces_.release_chain(piece);
-        return;
+        return fate.counter;
     }
     const std::uint32_t index = control_.take(false);
     if (index == kNoJob) {
         pieces_.release_chain(piece);
-        return;
+        return Counter::InFragmentDropped;
     }
     Job& job = control_[index];
     std::memcpy(job.head.data(), pieces_.data(part), header_bytes);
@@ -171,6 +195,7 @@ void Network::hand_piece_to_tcp(const Packet& packet, std::uint32_t piece,
     job.first_piece = piece;
     job.piece_bytes = part.length;
     control_.push(index, false);
+    return Counter::InAccepted;
 }
 
 /// With a header in front of it the piece may be larger than a frame; then it is cut as TCP cuts,

@@ -34,6 +34,7 @@ inline constexpr std::uint8_t kIcmpv6ReassemblyTime = 1;
 inline constexpr std::uint8_t kIcmpv6BadHeader = 0;
 inline constexpr std::uint8_t kIcmpv6UnknownNextHeader = 1;
 inline constexpr std::uint8_t kIcmpv6UnknownOption = 2;
+inline constexpr std::uint8_t kIcmpv6IncompleteHeaders = 3;  // RFC 7112 §5
 
 constexpr bool is_icmpv6_error(std::uint8_t type) { return type < 128; }
 

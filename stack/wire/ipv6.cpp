@@ -37,7 +37,7 @@ bool is_options(Protocol protocol) {
 
 }  // namespace
 
-Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload) {
+Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload, int walked) {
     Ipv6Chain chain;
     chain.protocol = first;
     chain.protocol_at = offsetof(Ipv6Header, next_header);
@@ -46,7 +46,7 @@ Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload
         return chain;
     };
 
-    for (int count = 0; count <= kMaxExtensionHeaders; ++count) {
+    for (int count = walked; count <= kMaxExtensionHeaders; ++count) {
         const auto protocol = static_cast<Protocol>(chain.protocol);
         const std::span<const std::byte> rest = payload.subspan(chain.offset);
         if (protocol == Protocol::Fragment) {

@@ -71,7 +71,7 @@ struct Ipv6Chain {
     std::uint8_t protocol = 0;
     std::uint8_t option_action = 0;  ///< the two high bits of the option's type (RFC 8200 §4.2)
     std::size_t offset = 0;          ///< from the first byte behind the IPv6 header
-    std::size_t problem = 0;         ///< the same; may be negative for the IPv6 header itself
+    std::size_t problem = 0;         ///< where what ended the walk is, from the IPv6 header
     std::size_t protocol_at = 0;     ///< where the number `protocol` was read, from the IPv6 header
     FragmentHeader fragment;
 };
@@ -82,6 +82,7 @@ inline constexpr int kMaxHeaderOptions = 32;
 
 /// Walks extension headers from the first; obeys none but the fragment header's meaning.
 /// `problem` and `protocol_at` count from the first byte of the IPv6 header.
-Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload);
+/// So many headers of the packet, `walked`, were seen before.
+Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload, int walked = 0);
 
 }  // namespace chiru::wire

@@ -86,6 +86,7 @@ TEST_CASE("connections are chosen by state, port, process and shard", "[cli]") {
     REQUIRE_FALSE(wrong);
     CHECK(wrong.error().find("no such state: open") == 0);
     CHECK(wrong.error().find("TIME-WAIT") != std::string::npos);
+    CHECK_FALSE(show_conns(machine.view(), {.states = {"listen", "open"}}, Form::Text));
 }
 
 TEST_CASE("connections are sorted by what is asked, the largest first, up to the limit", "[cli]") {

@@ -9,6 +9,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -99,6 +101,16 @@ TEST_CASE("The peer is known by what the kernel says", "[control]") {
     CHECK(peer->uid == geteuid());
     CHECK(peer->in_group(getegid()));
     CHECK_FALSE(peer->in_group(4'000'000'000u));
+}
+
+TEST_CASE("A folder that somebody holds locked is named, and not waited for", "[control]") {
+    const Folder folder;
+    fs::create_directory(folder / "run");
+    const shm::UniqueFd held(::open((folder / "run").c_str(), O_RDONLY | O_DIRECTORY));
+    REQUIRE(flock(held.get(), LOCK_EX) == 0);
+    const auto made = ControlSocket::open(folder / "run/control.sock", {.mode = 0660, .group = {}});
+    REQUIRE_FALSE(made);
+    CHECK(made.error().find("another process holds a lock on " + (folder / "run")) == 0);
 }
 
 TEST_CASE("An order is done when every shard has reported", "[control]") {

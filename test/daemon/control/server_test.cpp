@@ -151,6 +151,17 @@ TEST_CASE("Nothing but Attach and Observe is for strangers", "[server]") {
     CHECK(observed.fds.size() == 1 + test::kShards);
 }
 
+TEST_CASE("Who looked on and then attaches is seen as a client", "[server]") {
+    Running running;
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Observe).message.error == 0);
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+    std::size_t clients = 0;
+    for (const auto& record : running.directory().sessions)
+        if (record.read().id != 0 && record.read().observer == 0) ++clients;
+    CHECK(clients == 1);
+}
+
 TEST_CASE("Quotas refuse, and leave the rest of the session alone", "[server]") {
     Running running;
     Client client(running.path());

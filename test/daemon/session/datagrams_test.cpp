@@ -104,3 +104,16 @@ TEST_CASE_METHOD(Fixture, "A group is left once", "[udp]") {
     REQUIRE(datagrams.leave(group));
     CHECK(datagrams.leave(group).error() == EADDRNOTAVAIL);
 }
+
+TEST_CASE_METHOD(Fixture, "A group is left where it was joined, wherever routes lead by then",
+                 "[udp]") {
+    const auto socket = open(kOne, "10.7.0.2", 6000);
+    shm::MembershipRequest group;
+    group.socket = socket->config.id;
+    group.group = ip("ff05::2");
+    REQUIRE(datagrams.join(group)->interface == 0);
+    datagrams.joined(group, 3);
+    const auto left = datagrams.leave(group);
+    REQUIRE(left);
+    CHECK(left->interface == 3);
+}

@@ -154,7 +154,36 @@ void case_sendfile() {
     print("  offset %ld equal %d\n", static_cast<long>(offset),
           std::equal(content.begin() + 100, content.end(), got.begin()) ? 1 : 0);
     say("sendfile at the end", sendfile(pair.near, file, &offset, 10));
+    offset = -1;
+    errno = 0;
+    say("sendfile from before the beginning", sendfile(pair.near, file, &offset, 10));
     close(file);
+}
+
+void case_formatted() {
+    Pair pair;
+    say("dprintf", dprintf(pair.near, "%d and %s", 17, "more"));
+    char got[16] = {};
+    say("read", recv(pair.far, got, 11, MSG_WAITALL));
+    print("  %s\n", got);
+    say("sockatmark", sockatmark(pair.far));
+    say("nothing yet", send(pair.near, nullptr, 0, MSG_NOSIGNAL));
+    shutdown(pair.near, SHUT_WR);
+    say("nothing after shutdown()", send(pair.near, nullptr, 0, MSG_NOSIGNAL));
+    say("dprintf after shutdown()", dprintf(pair.near, "lost"));
+}
+
+// How much is there, without a place for it.
+void case_length_query() {
+    Pair pair;
+    static_cast<void>(!write(pair.near, "0123456789", 10));
+    say_poll("readable", pair.far, POLLIN, 2000);
+    say("peek and truncate", recv(pair.far, nullptr, 100, MSG_PEEK | MSG_TRUNC));
+    say("a part", recv(pair.far, nullptr, 4, MSG_PEEK | MSG_TRUNC));
+    char got[16] = {};
+    say("all are there", recv(pair.far, got, 10, 0));
+    print("  %s\n", got);
+    say("none", recv(pair.far, nullptr, 4, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT));
 }
 
 }  // namespace
@@ -165,6 +194,8 @@ const std::vector<Case> kDataCases = {
     {"full", case_full},
     {"ioctl", case_ioctl},
     {"sendfile", case_sendfile},
+    {"formatted", case_formatted},
+    {"length query", case_length_query},
 };
 
 }  // namespace cases

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <limits>
 #include <thread>
 #include <vector>
 
@@ -275,6 +276,36 @@ void case_timeouts_and_signals() {
     signal(SIGALRM, SIG_DFL);
 }
 
+// Times for ever, and IP's own options: a byte will do, and -1 is the default.
+void case_odd_values() {
+    Pair pair;
+    const timeval ever{.tv_sec = std::numeric_limits<time_t>::max(), .tv_usec = 0};
+    say("SO_RCVTIMEO for ever", setsockopt(pair.near, SOL_SOCKET, SO_RCVTIMEO, &ever, sizeof ever));
+    static_cast<void>(!write(pair.far, "x", 1));
+    char byte;
+    say("recv", recv(pair.near, &byte, 1, 0));
+    const bool v4 = family == AF_INET;
+    const int level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
+    const int traffic = v4 ? IP_TOS : IPV6_TCLASS;
+    const int hops = v4 ? IP_TTL : IPV6_UNICAST_HOPS;
+    const auto get = [&](int name) {
+        int value = -1;
+        socklen_t length = sizeof value;
+        say("get", getsockopt(pair.near, level, name, &value, &length));
+        print("  %d (%u)\n", value, length);
+    };
+    for (const int name : {traffic, hops}) {
+        for (const int value : {16, 3, 255, 256, -1, -2}) {
+            print("  %d\n", value);
+            say("set", setsockopt(pair.near, level, name, &value, sizeof value));
+            get(name);
+        }
+        const unsigned char small = 32;
+        say("set a byte", setsockopt(pair.near, level, name, &small, sizeof small));
+        get(name);
+    }
+}
+
 }  // namespace
 
 const std::vector<Case> kOptionsCases = {
@@ -286,6 +317,7 @@ const std::vector<Case> kOptionsCases = {
     {"zero_copy", case_zero_copy},
     {"timeouts", case_timeouts},
     {"timeouts_and_signals", case_timeouts_and_signals},
+    {"odd values", case_odd_values},
 };
 
 }  // namespace cases

@@ -137,6 +137,9 @@ TEST_CASE("An address that somebody defends is not used", "[ip][rfc4862]") {
     host.advance(5s);
     CHECK_FALSE(host.network().is_local(kUs6));
     CHECK(host.network().interface_info(0).addresses[2].state == shm::AddressState::Duplicate);
+    // It is the other host's now, and what that says of it is no conflict.
+    host.receive(advertisement(kUs6, test::mac(9), wire::kNdOverride, wire::kAllNodes));
+    CHECK(host.count(Counter::DadDuplicate) == 1);
 }
 
 TEST_CASE("An address that somebody else is checking as well is used by nobody",

@@ -41,11 +41,25 @@ Bytes fragment(const Bytes& whole, std::size_t from, std::size_t to, std::uint16
                          part(whole, from, to)));
 }
 
-Bytes fragment6(const Bytes& whole, std::size_t from, std::size_t to) {
+Bytes fragment6(const Bytes& whole, std::size_t from, std::size_t to,
+                Protocol next = Protocol::Icmpv6) {
     return ethernet({test::mac(1), test::mac(2)}, wire::EtherType::Ipv6,
                     ipv6({kPeer6, kUs6, Protocol::Fragment},
-                         fragment_header(Protocol::Icmpv6, from, to < whole.size(), 5) +
+                         fragment_header(next, from, to < whole.size(), 5) +
                              part(whole, from, to)));
+}
+
+/// Destination options of 8 bytes: one option of this type, whose four bytes are nothing.
+Bytes options_header(Protocol next, std::uint8_t type) {
+    const std::uint8_t bytes[8] = {static_cast<std::uint8_t>(next), 0, type, 4};
+    return as_bytes(bytes);
+}
+
+void expect_parameter_problem(const Bytes& frame, std::uint8_t code, std::uint32_t pointer) {
+    const auto error = header_at<wire::Icmpv6Header>(frame, 54);
+    CHECK(error.type == 4);
+    CHECK(error.code == code);
+    CHECK(error.word == pointer);
 }
 
 }  // namespace
@@ -204,4 +218,65 @@ TEST_CASE("An atomic fragment is a whole packet", "[ip][rfc6946]") {
     host.receive(fragment6(whole, 0, 1440));
     CHECK(host.count(Counter::IcmpEchoReplies) == 1);
     CHECK(host.count(Counter::IpReassembled) == 0);
+}
+
+TEST_CASE("A datagram that was made whole has the fate of its content", "[ip]") {
+    Ready host;
+    const std::uint64_t before = host.count(Counter::InAccepted);
+    Bytes damaged = echo_request_v4(1, pattern(4000));
+    damaged.back() ^= std::byte{1};
+    for (std::size_t at = 0; at < damaged.size(); at += 1480)
+        host.receive(fragment(damaged, at, at + 1480));
+    CHECK(host.count(Counter::IpReassembled) == 1);
+    CHECK(host.count(Counter::InBadChecksum) == 1);
+    CHECK(host.count(Counter::InAccepted) == before);
+    CHECK(host.held_slots() == 0);
+}
+
+TEST_CASE("Headers behind the fragment header are read when the packet is whole",
+          "[ip][rfc8200]") {
+    Ready host;
+    const Bytes echo = echo_request_v6(kPeer6, kUs6, pattern(3000));
+    const Bytes padded = options_header(Protocol::Icmpv6, 1) + echo;
+    for (std::size_t at = 0; at < padded.size(); at += 1232)
+        host.receive(fragment6(padded, at, at + 1232, Protocol::DestinationOptions));
+    CHECK(host.count(Counter::IcmpEchoReplies) == 1);
+    host.sent();
+
+    const Bytes refused = options_header(Protocol::Icmpv6, 0x80) + echo;
+    for (std::size_t at = 0; at < refused.size(); at += 1232)
+        host.receive(fragment6(refused, at, at + 1232, Protocol::DestinationOptions));
+    const auto frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    expect_parameter_problem(frames[0], wire::kIcmpv6UnknownOption, 40 + 8 + 2);
+    CHECK(host.held_slots() == 0);
+}
+
+TEST_CASE("A number that nobody knows is pointed to in the fragment header", "[ip][rfc4443]") {
+    Ready host;
+    const Bytes whole = pattern(3000);
+    for (std::size_t at = 0; at < whole.size(); at += 1232)
+        host.receive(fragment6(whole, at, at + 1232, static_cast<Protocol>(253)));
+    const auto frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    expect_parameter_problem(frames[0], wire::kIcmpv6UnknownNextHeader, 40);
+}
+
+TEST_CASE("A first fragment without all of the headers is refused", "[ip][rfc7112]") {
+    const auto options = options_header(Protocol::Tcp, 1);
+    const auto check = [](const Bytes& whole, std::size_t first, Protocol next) {
+        Ready host;
+        host.receive(fragment6(whole, 0, first, next));
+        CHECK(host.count(Counter::InMalformed) == 1);
+        CHECK(host.held_slots() == 0);
+        const auto frames = host.sent();
+        REQUIRE(frames.size() == 1);
+        expect_parameter_problem(frames[0], wire::kIcmpv6IncompleteHeaders, 0);
+    };
+    check(options + pattern(40), 8, Protocol::DestinationOptions);  // nothing of TCP
+    check(options + pattern(40), 24, Protocol::DestinationOptions);  // a part of it
+    check(pattern(40), 16, Protocol::Tcp);
+    Bytes longer = options;
+    longer[1] = std::byte{2};  // 24 bytes of options, and here are 8
+    check(longer + pattern(40), 8, Protocol::DestinationOptions);
 }

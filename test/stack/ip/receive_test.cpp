@@ -310,11 +310,13 @@ TEST_CASE("Unknown protocols are refused by name", "[ip][rfc1122][rfc8200]") {
 
 TEST_CASE("An IPv6 option is skipped, dropped or refused as its type says", "[ip][rfc8200]") {
     Ready host;
-    const auto with_option = [](std::uint8_t type) {
-        return v6(Protocol::DestinationOptions,
-                  Bytes{std::byte{58}, std::byte{0}, std::byte{type}, std::byte{4}, std::byte{0},
-                        std::byte{0}, std::byte{0}, std::byte{0}} +
-                      echo_request_v6(kPeer6, kUs6, {}));
+    const auto with_option = [](std::uint8_t type, const IpAddress& to = kUs6) {
+        return ethernet({test::mac(1), to == kUs6 ? test::mac(2) : wire::multicast_mac(to)},
+                        wire::EtherType::Ipv6,
+                        ipv6({kPeer6, to, Protocol::DestinationOptions},
+                             Bytes{std::byte{58}, std::byte{0}, std::byte{type}, std::byte{4},
+                                   std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}} +
+                                 echo_request_v6(kPeer6, to, {})));
     };
     host.receive(with_option(0x1e));
     auto frames = host.sent();
@@ -329,6 +331,12 @@ TEST_CASE("An IPv6 option is skipped, dropped or refused as its type says", "[ip
     CHECK(error.type == 4);
     CHECK(error.code == wire::kIcmpv6UnknownOption);
     CHECK(error.word == 42);
+    host.receive(with_option(0xde, wire::kAllNodes));  // 11: not if it came to many
+    CHECK(host.sent().empty());
+    host.receive(with_option(0x9e, wire::kAllNodes));  // 10: also then, from an address of ours
+    frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    CHECK(header_at<wire::Ipv6Header>(frames[0], 14).source == kUs6);
 }
 
 TEST_CASE("ICMP errors are limited in rate and never answer errors", "[ip][rfc1812]") {

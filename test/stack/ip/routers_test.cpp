@@ -5,6 +5,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 using namespace chiru;
 using namespace chiru::test;
 using namespace std::chrono_literals;
@@ -129,4 +131,58 @@ TEST_CASE("An advertisement that crossed a router or has no link-local source is
     CHECK(host.count(shm::Counter::InImpossible) == 1);
     CHECK(host.count(shm::Counter::InMalformed) == 1);
     CHECK(made(host.network().interface_info(0)) == nullptr);
+}
+
+TEST_CASE("The MTU of a link follows its router, down and up, but not beyond the port's",
+          "[ip][rfc4861]") {
+    Host host;
+    host.advance(2s);
+    const auto mtu = [&] { return host.network().interface_info(0).mtu; };
+    host.receive(advertisement({.mtu = 1280}));
+    CHECK(mtu() == 1280);
+    host.receive(advertisement({.mtu = 1279}));  // below the least of IPv6
+    CHECK(mtu() == 1280);
+    host.receive(advertisement({.mtu = 9000}));
+    CHECK(mtu() == 1500);
+}
+
+TEST_CASE("A router without a lifetime does not end the search for one", "[ip][rfc4861]") {
+    Host host;
+    host.advance(1500ms);
+    host.sent();
+    host.receive(advertisement({.lifetime_s = 0}));
+    host.advance(30s);
+    const auto frames = host.sent();
+    CHECK(std::any_of(frames.begin(), frames.end(), [](const Bytes& frame) {
+        return frame.size() == 70 && frame[54] == std::byte{133};
+    }));
+}
+
+TEST_CASE("A learnt default route stands behind a configured one of a later interface", "[ip]") {
+    StackConfig config = Host::standard();
+    InterfaceConfig storage;
+    storage.name = "other";
+    storage.vlan = 20;
+    storage.addresses = {*IpPrefix::parse("fd08::2/64")};
+    storage.routes = {{{}, test::ip("fd08::1")}};
+    config.interfaces.push_back(storage);
+    Host host(config);
+    host.advance(2s);
+    host.receive(advertisement({}));
+    host.advance(2s);
+    const auto far = host.network().route(test::ip("2600::1"), {});
+    REQUIRE(far);
+    CHECK(far->path.interface == 1);
+}
+
+TEST_CASE("Configured routes leave room for learnt ones", "[ip]") {
+    StackConfig config = Host::standard();
+    for (std::uint32_t i = 0; i < 32; ++i)
+        config.interfaces[0].routes.push_back(
+            {.to = {IpAddress::v4(0xc0a8'0000u + (i << 8)), 24}, .via = test::ip("10.7.0.1")});
+    Host host(config);
+    host.advance(2s);
+    host.receive(advertisement({}));
+    host.advance(2s);
+    CHECK(host.network().route(test::ip("2001:db8::77"), {}));
 }
