@@ -20,12 +20,12 @@ namespace {
 constexpr const char* kUsage =
     "usage: chiru [--socket PATH] [--loopback] [--required] [--verbose] PROGRAM [ARGUMENT]...\n"
     "\n"
-    "Runs PROGRAM with those of its TCP sockets on chiru that use chiru's addresses.\n"
+    "Runs PROGRAM with those of its TCP and UDP sockets on chiru that use chiru's addresses.\n"
     "\n"
     "  --socket PATH  which daemon: its control socket (default: $CHIRU_SOCKET, else\n"
     "                 /run/chiru/control.sock)\n"
     "  --loopback     127.0.0.0/8 and ::1 are chiru's as well\n"
-    "  --required     without a daemon, fail instead of using the kernel's TCP\n"
+    "  --required     without a daemon, fail instead of using the kernel\n"
     "  --verbose      say on stderr which sockets are chiru's\n"
     "  --help         this text\n";
 
