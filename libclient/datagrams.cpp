@@ -101,6 +101,8 @@ int Channel::may_send_datagram(Socket& socket, std::size_t bytes, const Datagram
     const std::size_t most = target.remote.address.is_v4() ? shm::kMaxDatagramBytesV4
                                                            : shm::kMaxDatagramBytesV6;
     if (bytes > most) return EMSGSIZE;
+    if (target.segment_bytes != 0 && bytes > shm::kMaxDatagramSegments * target.segment_bytes)
+        return EINVAL;
     lane = lanes_[spread(target.remote, lanes_.size())].get();
     socket.shard = lane->shard;
     if (socket.tx_bytes >= socket.tx_limit) {

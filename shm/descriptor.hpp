@@ -95,6 +95,8 @@ constexpr std::uint32_t place_of(DatagramId id) {
 /// IPv4's and IPv6's largest UDP payload without jumbograms.
 inline constexpr std::uint32_t kMaxDatagramBytesV4 = 65'507;
 inline constexpr std::uint32_t kMaxDatagramBytesV6 = 65'527;
+/// Into how many datagrams a submission with segment_bytes may be cut: as many as Linux allows.
+inline constexpr std::uint32_t kMaxDatagramSegments = 128;
 
 inline constexpr std::size_t kSlicesPerDescriptor = 2;
 inline constexpr std::size_t kReleasesPerDescriptor = 9;

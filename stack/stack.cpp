@@ -115,7 +115,7 @@ void Stack::attach_session(SessionIndex session, const SessionConfig& config) {
 
 void Stack::detach_session(SessionIndex session, Instant now, Parting parting) {
     state_->tcp.detach_session(session, now, parting);
-    state_->udp.detach_session(session, now);
+    state_->udp.detach_session(session, parting);
 }
 
 bool Stack::session_gone(SessionIndex session) const {

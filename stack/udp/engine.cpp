@@ -15,8 +15,14 @@ using shm::Counter;
 
 namespace {
 
-/// Of the records for sending, one session may hold this part.
-constexpr std::uint32_t kShareOfRecords = 2;
+/// Records for sending that are set apart for each session: whatever the others do, it can send.
+constexpr std::uint32_t kOwnRecords = 4;
+/// Datagrams of a session that ended orderly which still go out.
+constexpr std::uint32_t kLastRecords = 64;
+
+std::uint32_t record_count(const StackConfig& config) {
+    return config.datagram_records + kOwnRecords * shm::kMaxSessions;
+}
 
 SipKey derive(const SipKey& secret) {
     const std::array<std::uint64_t, 2> first{0x7564'70, 1}, second{0x7564'70, 2};
@@ -34,7 +40,7 @@ Engine::Tables::Tables(const StackConfig& config, std::span<std::byte> region)
     : layout(region),
       sockets(layout),
       holdings(layout, config.rx_slots, share_of(config)),
-      records(layout.take<Outgoing>(config.datagram_records)),
+      records(layout.take<Outgoing>(record_count(config))),
       note_count(2 * share_of(config) + 1024) {
     notes = layout.take<Note>(note_count);
 }
@@ -49,12 +55,13 @@ Engine::Engine(const StackConfig& config, std::span<std::byte> tables,
     : tables_(config, tables),
       sockets_(tables_.sockets, derive(config.secret)),
       holdings_(tables_.holdings, rx_arena, pool),
-      records_(tables_.records, config.datagram_records),
+      records_(tables_.records, record_count(config)),
       notes_(tables_.notes, tables_.note_count),
       lower_(lower),
       counters_(counters),
       channels_(shm::kMaxChannels),
-      sessions_(shm::kMaxSessions) {
+      sessions_(shm::kMaxSessions),
+      shared_records_(config.datagram_records) {
     CHECK(tables_.layout.fits());
     const auto* base = reinterpret_cast<const std::byte*>(&published);
     published.datagrams = {
@@ -84,6 +91,7 @@ void Engine::open(const SocketConfig& config, Instant now) {
     socket.reuse_port = (config.flags & shm::kBindReusePort) != 0 ? 1 : 0;
     socket.session = config.session;
     socket.channel = config.channel;
+    channels_[config.channel].had_sockets = true;
     sockets_.open(socket);
 }
 
@@ -119,19 +127,23 @@ void Engine::close(Socket& socket) {
 
 void Engine::attach_session(SessionIndex index, const SessionConfig& config) {
     CHECK(index < sessions_.size());
-    sessions_[index] = {.attached = true,
-                        .id = config.id,
-                        .tx_arena = config.tx_arena,
-                        .counters = config.counters,
-                        .records = 0};
+    Session& session = sessions_[index];
+    session = Session{};
+    session.attached = true;
+    session.id = config.id;
+    session.tx_arena = config.tx_arena;
+    session.counters = config.counters;
     holdings_.attach(index, config);
 }
 
-void Engine::detach_session(SessionIndex index, Instant) {
+/// What a process that is gone had queued is dropped, so that its memory comes back as soon as the
+/// devices are done with it; one that said farewell may have its last words sent.
+void Engine::detach_session(SessionIndex index, Parting parting) {
     if (!alive(index)) return;
     for (std::size_t i = 0; i < channels_.size(); ++i)
         if (channels_[i].session == index) drop_channel(static_cast<ChannelIndex>(i));
     sessions_[index].attached = false;
+    drop_queued(index, parting == Parting::Orderly ? kLastRecords : 0);
     holdings_.detach(index);
 }
 
@@ -167,6 +179,7 @@ void Engine::drop_channel(ChannelIndex index) {
         if (told.op == CompletionOp::DatagramMore)
             for (std::size_t k = 0; k < told.count; ++k) untake(told.slices[k]);
         notes_.give(i);
+        --sessions_[channel.session].notes;
     }
     channel.last_note = kNil;
     // Records still under way find no channel and are freed as they finish.
@@ -183,11 +196,33 @@ void Engine::drop_channel(ChannelIndex index) {
 
 // ---- what clients submit -------------------------------------------------------------------
 
+/// A session has its own records, and of the shared ones as many as are left to the others. A
+/// channel that never had a socket does not wait for any: TCP's submissions come the same way.
 std::size_t Engine::submission_room(ChannelIndex channel) const {
     if (channel >= channels_.size() || !alive(channels_[channel].session)) return 0;
-    const std::uint32_t share = records_.capacity() / kShareOfRecords;
+    if (!channels_[channel].had_sockets) return shm::SubmissionRing::kSlots;
     const std::uint32_t used = sessions_[channels_[channel].session].records;
-    return std::min(share > used ? share - used : 0, records_.available());
+    const std::uint32_t shared = used > kOwnRecords ? used - kOwnRecords : 0;
+    const std::uint32_t left = shared_records_ - shared_records_used_;
+    return (kOwnRecords - std::min(used, kOwnRecords)) + (left > shared ? left - shared : 0);
+}
+
+/// kNil only beyond submission_room().
+Index Engine::take_record(Session& session) {
+    const bool shared = session.records >= kOwnRecords;
+    if (shared && shared_records_used_ == shared_records_) return kNil;
+    const Index i = records_.take();
+    CHECK(i != kNil);  // there are as many as are set apart and shared together
+    if (shared) ++shared_records_used_;
+    ++session.records;
+    return i;
+}
+
+void Engine::free_record(Index index) {
+    Session& session = sessions_[records_[index].session];
+    if (session.records > kOwnRecords) --shared_records_used_;
+    --session.records;
+    records_.give(index);
 }
 
 Violation Engine::submit(ChannelIndex channel, const shm::Submission& submission, Instant) {
@@ -326,6 +361,7 @@ std::size_t Engine::complete(ChannelIndex index, std::span<Completion> completio
         channel.first_note = notes_[i].next;
         completions[used++] = notes_[i].completion;
         notes_.give(i);
+        --sessions_[channel.session].notes;
     }
     if (channel.first_note == kNil) channel.last_note = kNil;
     if (tell_errors(channel, completions, used)) tell_sent(channel, completions, used);

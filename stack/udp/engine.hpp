@@ -97,7 +97,7 @@ public:
     void sent(SendRecord record);
 
     void attach_session(SessionIndex session, const SessionConfig& config);
-    void detach_session(SessionIndex session, Instant now);
+    void detach_session(SessionIndex session, Parting parting);
     bool session_gone(SessionIndex session) const;
     void attach_channel(ChannelIndex channel, SessionIndex session);
     void detach_channel(ChannelIndex channel, Instant now);
@@ -108,7 +108,8 @@ public:
                                                       std::uint16_t interface, Instant now);
     void close(shm::DatagramId id);
 
-    /// How many SendDatagrams of this channel there is room for.
+    /// How many SendDatagrams of this channel there is room for; any number if it never had a
+    /// socket.
     std::size_t submission_room(ChannelIndex channel) const;
     [[nodiscard]] Violation submit(ChannelIndex channel, const shm::Submission& submission,
                                    Instant now);
@@ -169,9 +170,14 @@ private:
         Note* notes;
         std::uint32_t note_count;
     };
+    struct Queue {
+        Index first = kNil;
+        Index last = kNil;
+    };
     struct Channel {
         SessionIndex session = kNobody;
         bool ready = false;
+        bool had_sockets = false;  ///< so there may be datagrams in its ring
         Index first_note = kNil;
         Index last_note = kNil;
         Index first_error = kNil;  ///< of sockets
@@ -186,10 +192,12 @@ private:
         ArenaView tx_arena;
         shm::SessionCounters* counters = nullptr;
         std::uint32_t records = 0;
-    };
-    struct Queue {
-        Index first = kNil;
-        Index last = kNil;
+        std::uint32_t parked = 0;  ///< of the records
+        std::uint32_t notes = 0;
+        Queue output;
+        bool sending = false;  ///< among senders_
+        Index next = kNil;
+        Index prev = kNil;
     };
     static constexpr SessionIndex kNobody = 0xffff;
     enum class Emitted : std::uint8_t { Frame, NotYet, Nothing };
@@ -215,6 +223,7 @@ private:
     // receive.cpp
     bool deliver(Socket& socket, const Incoming& incoming);
     bool has_room(Socket& socket, const Incoming& incoming, std::uint32_t charge);
+    bool notes_have_room(SessionIndex session, std::uint32_t notes) const;
     void tell(Socket& socket, const Incoming& incoming, std::span<const shm::Slice> slices);
     void note(ChannelIndex channel, const shm::Completion& completion);
     std::size_t copy_private(Socket& socket, const Incoming& incoming,
@@ -223,6 +232,10 @@ private:
     // transmit.cpp
     Violation send(ChannelIndex channel, const shm::Submission& submission);
     void append(Queue& queue, Index record);
+    void enqueue(Index record);
+    void drop_queued(SessionIndex session, std::uint32_t keep);
+    void drop_beyond(Queue& queue, SessionIndex session, std::uint32_t& keep);
+    std::size_t transmit_session(Session& session, std::span<TxFrame> frames, Instant now);
     Emitted emit(Index index, TxFrame& frame, Instant now);
     int find_route(Outgoing& out, Socket& socket);
     bool loop_back(Outgoing& out);
@@ -234,6 +247,7 @@ private:
     void undeliverable(Outgoing& out, int error, std::uint32_t mtu);
     void park(Index index);
     void finish(Index index);
+    Index take_record(Session& session);
     void free_record(Index index);
 
     Tables tables_;
@@ -243,12 +257,14 @@ private:
     tcp::Pool<Note, &Note::next> notes_;
     DatagramLower& lower_;
     shm::CounterBlock& counters_;
-    Queue output_;
     Queue parked_;
     std::uint32_t parked_count_ = 0;
     tcp::List<Channel, &Channel::next, &Channel::prev> ready_;
     std::vector<Channel> channels_;
     std::vector<Session> sessions_;
+    tcp::List<Session, &Session::next, &Session::prev> senders_;  ///< with output, next one first
+    std::uint32_t shared_records_;       ///< all but those set apart for each session
+    std::uint32_t shared_records_used_ = 0;
 };
 
 }  // namespace chiru::udp

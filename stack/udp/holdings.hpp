@@ -5,8 +5,8 @@
 // group is theirs all; it is free when the last one lets go. A slot of a session's own arena has
 // one holder.
 //
-// Bounds: so many holds in a stack, so many for a session; the rest of the arena is TCP's and the
-// devices'.
+// Bounds: so many holds in a stack, so many for a session, and for none more than are left to the
+// others; the rest of the arena is TCP's and the devices'.
 #pragma once
 
 #include "shm/descriptor.hpp"
@@ -61,8 +61,11 @@ public:
     bool is_private(SessionIndex session) const { return sessions_[session].arena.base != nullptr; }
     /// May the session hold `slots` more?
     bool session_has_room(SessionIndex session, std::uint32_t slots) const;
-    /// May the stack? Sessions with an arena of their own do not count.
-    bool stack_has_room(std::uint32_t slots) const { return holds_.available() >= slots; }
+    /// May the stack, for it? A session gets no more holds than are left to the others, so that
+    /// none can take all. Sessions with an arena of their own do not count.
+    bool stack_has_room(SessionIndex session, std::uint32_t slots) const {
+        return sessions_[session].held_count + slots <= holds_.available();
+    }
 
     /// The slot that `slice` lies in is held for `socket`. There must be room.
     void hold(SessionIndex session, std::uint32_t socket, const shm::Slice& slice,

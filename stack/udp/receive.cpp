@@ -65,12 +65,18 @@ bool Engine::has_room(Socket& socket, const Incoming& in, std::uint32_t charge) 
         count(Counter::UdpSessionFull);
         return false;
     }
-    const bool notes = notes_.available() >= notes_for(slots, socket.want_destination != 0);
-    if (!notes || (!isolated && !holdings_.stack_has_room(slots))) {
+    const std::uint32_t notes = notes_for(slots, socket.want_destination != 0);
+    if (!notes_have_room(socket.session, notes) ||
+        (!isolated && !holdings_.stack_has_room(socket.session, slots))) {
         count(Counter::UdpPoolShare);
         return false;
     }
     return true;
+}
+
+/// As with slots, a session gets no more of them than is left to the others.
+bool Engine::notes_have_room(SessionIndex session, std::uint32_t notes) const {
+    return sessions_[session].notes + notes <= notes_.available();
 }
 
 bool Engine::deliver(Socket& socket, const Incoming& in) {
@@ -141,6 +147,7 @@ void Engine::note(ChannelIndex index, const Completion& completion) {
     notes_[i].completion = completion;
     notes_[i].next = kNil;
     Channel& channel = channels_[index];
+    ++sessions_[channel.session].notes;
     if (channel.last_note == kNil) channel.first_note = i;
     else notes_[channel.last_note].next = i;
     channel.last_note = i;

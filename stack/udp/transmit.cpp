@@ -3,11 +3,12 @@
 // What goes out. A submission becomes one datagram, or with segment_bytes several; each leaves
 // whole or in fragments, from where the client put it. A record goes
 //
-//   output list -> devices' queues -> its channel's list of those to be told -> free
+//   its session's queue -> devices' queues -> its channel's list of those to be told -> free
 //        ^  |
 //        |  v  the neighbour's address became known
 //      parked list
 //
+// Sessions take turns of some frames each, however many datagrams they have queued.
 // The client gets its bytes back whatever became of them: UDP promises no more.
 #include "stack/udp/engine.hpp"
 
@@ -35,6 +36,8 @@ constexpr std::uint32_t kCopyBytes = 256;
 /// Records that wait for one neighbour, and in all; Linux lets some hundred small ones wait.
 constexpr std::uint32_t kParkedForOne = 128;
 constexpr std::uint32_t kParked = 1024;
+/// Frames of one session before the next one's turn.
+constexpr std::size_t kTurnFrames = 16;
 /// With nothing to be fragmented, a checksum that nobody verifies: it stays in the daemon.
 constexpr std::uint16_t kUnverified = 0xffff;
 
@@ -52,12 +55,14 @@ Violation Engine::send(ChannelIndex channel, const shm::Submission& submission) 
     const std::uint32_t most =
         body.remote.is_v4() ? shm::kMaxDatagramBytesV4 : shm::kMaxDatagramBytesV6;
     if (body.length > most) return Violation::BadCount;
+    const std::uint32_t segment_bytes = submission.hints.segment_bytes;
+    if (segment_bytes != 0 && body.length > shm::kMaxDatagramSegments * segment_bytes)
+        return Violation::BadCount;
     Socket* socket = sockets_.find(shm::DatagramId{submission.connection.index});
     if (socket != nullptr && socket->session != channels_[channel].session)
         return Violation::NotItsConnection;
-    const Index i = records_.take();
-    if (i == kNil) return Violation::BadCount;  // only beyond submission_room()
-    ++session.records;
+    const Index i = take_record(session);
+    if (i == kNil) return Violation::BadCount;
     Outgoing& out = records_[i];
     out = Outgoing{};
     out.offset = submission.user;
@@ -84,7 +89,7 @@ Violation Engine::send(ChannelIndex channel, const shm::Submission& submission) 
         undeliverable(out, error, 0);
         finish(i);
     } else {
-        append(output_, i);
+        enqueue(i);
     }
     return Violation::None;
 }
@@ -96,24 +101,41 @@ void Engine::append(Queue& queue, Index record) {
     queue.last = record;
 }
 
+void Engine::enqueue(Index record) {
+    const SessionIndex index = records_[record].session;
+    Session& session = sessions_[index];
+    append(session.output, record);
+    if (session.sending) return;
+    session.sending = true;
+    senders_.push_back(sessions_.data(), index);
+}
+
 std::size_t Engine::transmit(std::span<TxFrame> frames, Instant now) {
     std::size_t used = 0;
-    while (used < frames.size() && output_.first != kNil) {
-        const Index i = output_.first;
-        switch (emit(i, frames[used], now)) {
-            case Emitted::Frame: ++used; break;
-            case Emitted::NotYet: {
-                output_.first = records_[i].next;
-                if (output_.first == kNil) output_.last = kNil;
-                park(i);
-                continue;
-            }
-            case Emitted::Nothing: break;
-        }
-        if (!records_[i].finished) continue;
-        output_.first = records_[i].next;
-        if (output_.first == kNil) output_.last = kNil;
-        if (records_[i].device_refs == 0) finish(i);
+    while (used < frames.size() && !senders_.empty()) {
+        const Index index = senders_.head;
+        Session& session = sessions_[index];
+        const std::size_t turn = std::min(frames.size() - used, kTurnFrames);
+        used += transmit_session(session, frames.subspan(used, turn), now);
+        senders_.remove(sessions_.data(), index);
+        session.sending = session.output.first != kNil;
+        if (session.sending) senders_.push_back(sessions_.data(), index);
+    }
+    return used;
+}
+
+std::size_t Engine::transmit_session(Session& session, std::span<TxFrame> frames, Instant now) {
+    std::size_t used = 0;
+    Queue& output = session.output;
+    while (used < frames.size() && output.first != kNil) {
+        const Index i = output.first;
+        const Emitted emitted = emit(i, frames[used], now);
+        if (emitted == Emitted::Frame) ++used;
+        if (emitted != Emitted::NotYet && !records_[i].finished) continue;
+        output.first = records_[i].next;
+        if (output.first == kNil) output.last = kNil;
+        if (emitted == Emitted::NotYet) park(i);
+        else if (records_[i].device_refs == 0) finish(i);
     }
     return used;
 }
@@ -291,15 +313,18 @@ void Engine::undeliverable(Outgoing& out, int error, std::uint32_t mtu) {
 void Engine::park(Index index) {
     std::uint32_t same = 0;
     const std::uint32_t neighbor = records_[index].path.neighbor;
+    Session& session = sessions_[records_[index].session];
     for (Index i = parked_.first; i != kNil; i = records_[i].next)
         if (records_[i].path.neighbor == neighbor) ++same;
-    if (same >= kParkedForOne || parked_count_ >= kParked) {
+    // One session leaves as much room to the others as it takes.
+    if (same >= kParkedForOne || parked_count_ + session.parked >= kParked) {
         count(Counter::UdpWaitingDropped);
         records_[index].finished = true;
         if (records_[index].device_refs == 0) finish(index);
         return;
     }
     ++parked_count_;
+    ++session.parked;
     append(parked_, index);
 }
 
@@ -313,8 +338,9 @@ void Engine::path_ready(std::uint32_t neighbor, bool reachable) {
             append(parked_, i);
         } else {
             --parked_count_;
+            --sessions_[out.session].parked;
             if (!reachable) undeliverable(out, EHOSTUNREACH, 0);
-            if (!out.finished) append(output_, i);
+            if (!out.finished) enqueue(i);
             else if (out.device_refs == 0) finish(i);
         }
         i = next;
@@ -344,9 +370,38 @@ void Engine::finish(Index index) {
     channel_ready(out.channel);
 }
 
-void Engine::free_record(Index index) {
-    --sessions_[records_[index].session].records;
-    records_.give(index);
+/// Of what the session has queued and parked only the first `keep` go out.
+void Engine::drop_queued(SessionIndex index, std::uint32_t keep) {
+    Session& session = sessions_[index];
+    drop_beyond(session.output, index, keep);
+    drop_beyond(parked_, index, keep);
+    if (session.sending && session.output.first == kNil) {
+        session.sending = false;
+        senders_.remove(sessions_.data(), index);
+    }
+}
+
+void Engine::drop_beyond(Queue& queue, SessionIndex session, std::uint32_t& keep) {
+    Queue kept;
+    for (Index i = queue.first; i != kNil;) {
+        const Index next = records_[i].next;
+        Outgoing& out = records_[i];
+        if (out.session != session) {
+            append(kept, i);
+        } else if (keep > 0) {
+            --keep;
+            append(kept, i);
+        } else {
+            out.finished = true;
+            if (&queue == &parked_) {
+                --parked_count_;
+                --sessions_[session].parked;
+            }
+            if (out.device_refs == 0) free_record(i);  // else when the device is done with it
+        }
+        i = next;
+    }
+    queue = kept;
 }
 
 }  // namespace chiru::udp

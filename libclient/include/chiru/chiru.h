@@ -275,6 +275,7 @@ CHIRU_API int chiru_udp_membership(chiru_channel *channel, chiru_socket socket,
 
 /* Sends a datagram of `bytes` bytes, or with `segment_bytes` several of that size, to `address`
  * (NULL: the peer). All or -EAGAIN: CHIRU_WRITABLE follows. -EMSGSIZE: larger than any datagram.
+ * -EINVAL: more than 128 segments.
  * What the path does not take goes in fragments. */
 CHIRU_API ssize_t chiru_sendto(chiru_channel *channel, chiru_socket socket, const void *data,
                                size_t bytes, uint32_t flags, uint16_t segment_bytes,
