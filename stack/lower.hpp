@@ -32,6 +32,7 @@ static_assert(sizeof(Path) == 16);
 struct PathMtu {
     IpAddress remote;
     std::uint16_t mtu = 0;  ///< IP packet bytes
+    bool told = false;      ///< by a router: it does not raise what others know
 };
 
 /// What goes into the IP header.

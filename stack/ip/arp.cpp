@@ -11,6 +11,12 @@ namespace chiru::ip {
 
 using wire::ArpOperation;
 
+namespace {
+
+constexpr std::int64_t kDefendIntervalUs = 10'000'000;  // RFC 5227 §1.1, DEFEND_INTERVAL
+
+}  // namespace
+
 Network::Fate Network::receive_arp(const Interface& interface, std::span<const std::byte> bytes,
                                    Instant now) {
     const auto arp = wire::parse_arp(bytes);
@@ -30,8 +36,7 @@ Network::Fate Network::receive_arp(const Interface& interface, std::span<const s
 
     if (interfaces_.is_ours_on(index, sender)) {  // RFC 5227 §2.4: keep it, and say so
         counters_.add(Counter::DadDuplicate);
-        if (shard_ == 0 && error_budget_.take(now))
-            send_arp(index, ArpOperation::Request, sender, MacAddress{}, sender, kBroadcastMac);
+        defend(index, sender, now);
         return {Counter::InImpossible};
     }
     if (sender.is_unspecified()) {  // a probe: answered, but there is nothing to learn
@@ -56,6 +61,19 @@ Network::Fate Network::receive_arp(const Interface& interface, std::span<const s
     if (shard_ == 0)
         send_arp(index, ArpOperation::Reply, target, arp->sender_mac, sender, arp->sender_mac);
     return {Counter::InAccepted};
+}
+
+/// Not more often than RFC 5227 §2.4 (c) has it: the other host may defend itself as well, and two
+/// that answer each other would never end.
+void Network::defend(std::uint16_t interface, const IpAddress& address, Instant now) {
+    Interface& owner = interfaces_[interface];
+    for (std::size_t i = 0; i < owner.info.address_count; ++i) {
+        AddressTimer& timer = owner.address_timers[i];
+        if (owner.info.addresses[i].prefix.address != address) continue;
+        if (shard_ != 0 || to_us(now) < timer.defended_until_us) return;
+        timer.defended_until_us = to_us(now) + kDefendIntervalUs;
+        send_arp(interface, ArpOperation::Request, address, MacAddress{}, address, kBroadcastMac);
+    }
 }
 
 void Network::send_arp(std::uint16_t interface, ArpOperation operation, const IpAddress& sender,

@@ -27,6 +27,9 @@ namespace chiru::ip {
 inline constexpr std::uint32_t kNoJob = ~0u;
 inline constexpr std::size_t kControlJobs = 512;
 inline constexpr std::size_t kUrgentReserve = kControlJobs / 4;
+/// Of the others, so many may wait for neighbours: hosts that do not answer must not keep what
+/// answers all others need.
+inline constexpr std::size_t kParkedJobs = kControlJobs / 4;
 inline constexpr std::size_t kInlineBytes = 192;
 
 enum class JobKind : std::uint8_t {

@@ -97,8 +97,10 @@ std::optional<std::uint32_t> quoted_v4(std::span<const std::byte> quote) {
 std::optional<std::uint32_t> quoted_v6(std::span<const std::byte> quote) {
     const auto header = read_header<wire::Ipv6Header>(quote);
     if (!header) return std::nullopt;
-    const auto ports =
-        ports_of(header->next_header, quote.subspan(sizeof(wire::Ipv6Header)));
+    const auto upper =
+        wire::find_upper_layer(header->next_header, quote.subspan(sizeof(wire::Ipv6Header)));
+    if (!upper) return std::nullopt;
+    const auto ports = ports_of(upper->protocol, upper->bytes);
     if (!ports) return std::nullopt;
     return flow_hash(Endpoint{header->destination, ports->destination},
                      Endpoint{header->source, ports->source});
@@ -114,8 +116,11 @@ bool concerns_every_shard_v4(const wire::Icmpv4Header& icmp, std::span<const std
 
 bool concerns_every_shard_v6(const wire::Icmpv6Header& icmp, std::span<const std::byte> quote) {
     const auto header = read_header<wire::Ipv6Header>(quote);
-    return static_cast<wire::Icmpv6Type>(icmp.type) == wire::Icmpv6Type::PacketTooBig && header &&
-           header->next_header == static_cast<std::uint8_t>(wire::Protocol::Udp);
+    if (static_cast<wire::Icmpv6Type>(icmp.type) != wire::Icmpv6Type::PacketTooBig || !header)
+        return false;
+    const auto upper =
+        wire::find_upper_layer(header->next_header, quote.subspan(sizeof(wire::Ipv6Header)));
+    return upper && upper->protocol == static_cast<std::uint8_t>(wire::Protocol::Udp);
 }
 
 Placement place_v4(std::span<const std::byte> packet) {

@@ -266,8 +266,7 @@ Network::Fate Network::receive_error_v4(const Packet& packet, Instant now) {
     error.mtu = std::max<std::uint32_t>(mtu, kMinMtuV4);
     error.local.address = IpAddress::v4(header->source);
     error.remote.address = IpAddress::v4(header->destination);
-    return receive_error(packet.source, header->protocol, quote.subspan(header->header_bytes()),
-                         error, now);
+    return receive_error(header->protocol, quote.subspan(header->header_bytes()), error, now);
 }
 
 Network::Fate Network::receive_error_v6(const Packet& packet, Instant now) {
@@ -283,14 +282,15 @@ Network::Fate Network::receive_error_v6(const Packet& packet, Instant now) {
     error.mtu = icmp->word;
     error.local.address = header->source;
     error.remote.address = header->destination;
-    return receive_error(packet.source, header->next_header,
-                         quote.subspan(sizeof(wire::Ipv6Header)), error, now);
+    const auto upper =
+        wire::find_upper_layer(header->next_header, quote.subspan(sizeof(wire::Ipv6Header)));
+    if (!upper) return {Counter::InIcmpIgnored};
+    return receive_error(upper->protocol, upper->bytes, error, now);
 }
 
 /// The quoted packet must be one of ours; whether it was really sent, its connection knows.
-Network::Fate Network::receive_error(const IpAddress&, std::uint8_t protocol,
-                                     std::span<const std::byte> l4, tcp::IcmpError error,
-                                     Instant now) {
+Network::Fate Network::receive_error(std::uint8_t protocol, std::span<const std::byte> l4,
+                                     tcp::IcmpError error, Instant now) {
     struct Start {  // what every quote holds of TCP's header (RFC 792); UDP's ports are alike
         be16 source_port;
         be16 destination_port;

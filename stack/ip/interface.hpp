@@ -37,6 +37,7 @@ struct AddressTimer {
     std::int64_t due_us = kNeverUs;  ///< end of detection (IPv6), next announcement (IPv4)
     std::int64_t preferred_until_us = kNeverUs;
     std::int64_t valid_until_us = kNeverUs;
+    std::int64_t defended_until_us = 0;  ///< a claim of others is answered again from then on
     std::uint8_t left = 0;  ///< probes or announcements still to send
 };
 

@@ -33,7 +33,7 @@ using shm::NeighborState;
 
 inline constexpr std::uint32_t kNoNeighbor = ~0u;
 inline constexpr std::size_t kMaxLinkBytes = sizeof(wire::EthernetHeader) + sizeof(wire::VlanTag);
-/// Frames that wait for one neighbour's address.
+/// Packets that wait for one neighbour's address, whatever they are cut into.
 inline constexpr std::uint16_t kNeighborQueue = 32;
 inline constexpr std::uint16_t kSolicitations = 3;  // RFC 4861 §10: both kinds
 

@@ -139,6 +139,7 @@ void Network::resolved(std::uint32_t index, Instant now) {
     Neighbor& neighbor = neighbors_[index];
     control_.push_chain(neighbor.first_job, neighbor.last_job);
     neighbor.first_job = neighbor.last_job = kNoJob;
+    parked_jobs_ -= neighbor.info.queued_frames;
     neighbor.info.queued_frames = 0;
     if (tcp_ != nullptr) tcp_->path_ready(index, true, now);
     if (udp_ != nullptr) udp_->path_ready(index, true);
@@ -153,10 +154,11 @@ void Network::forgotten(std::uint32_t index) {
     Neighbor& neighbor = neighbors_[index];
     for (std::uint32_t job = neighbor.first_job; job != kNoJob;) {
         const std::uint32_t next = control_[job].next;
-        control_.finish(job);
+        drop_waiting(job);
         job = next;
     }
     neighbor.first_job = neighbor.last_job = kNoJob;
+    parked_jobs_ -= neighbor.info.queued_frames;
     neighbor.info.queued_frames = 0;
     if (udp_ != nullptr) udp_->path_ready(index, false);
 }

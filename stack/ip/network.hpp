@@ -170,6 +170,7 @@ private:
 
     // arp.cpp
     Fate receive_arp(const Interface& interface, std::span<const std::byte> bytes, Instant now);
+    void defend(std::uint16_t interface, const IpAddress& address, Instant now);
     void send_arp(std::uint16_t interface, wire::ArpOperation operation, const IpAddress& sender,
                   const MacAddress& target_mac, const IpAddress& target, const MacAddress& to);
 
@@ -202,8 +203,8 @@ private:
     Fate receive_icmpv4(const Packet& packet, Instant now);
     Fate receive_icmpv6(const Packet& packet, Instant now);
     Fate echo(const Packet& packet, std::uint8_t reply_type, std::uint16_t checksum);
-    Fate receive_error(const IpAddress& source, std::uint8_t protocol,
-                       std::span<const std::byte> l4, tcp::IcmpError error, Instant now);
+    Fate receive_error(std::uint8_t protocol, std::span<const std::byte> l4,
+                       tcp::IcmpError error, Instant now);
     Fate receive_error_v4(const Packet& packet, Instant now);
     Fate receive_error_v6(const Packet& packet, Instant now);
     /// Sends an ICMP error about the packet if that is allowed; returns whether the packet's slot
@@ -216,7 +217,7 @@ private:
 
     // path_mtu.cpp
     void told_path_mtu(const tcp::IcmpError& error, Instant now);
-    void path_mtu_news(const IpAddress& remote, std::uint16_t mtu);
+    void path_mtu_news(const PathMtu& path);
     void renew_narrowed_paths();
 
     // udp.cpp
@@ -257,6 +258,7 @@ private:
     Sent send_job(Job& job, std::uint32_t index, TxFrame& frame, Instant now);
     Sent send_frame_job(const Job& job, TxFrame& frame);
     void park(std::uint32_t job, std::uint32_t neighbor);
+    void drop_waiting(std::uint32_t job);
 
     // network.cpp
     void follow_changes();
@@ -274,6 +276,7 @@ private:
     SlotReturn slots_;
     Pieces pieces_;
     ControlQueue control_;
+    std::size_t parked_jobs_ = 0;  ///< wait for neighbours
     InterfaceTable interfaces_;
     RouteTable routes_;
     NeighborTable neighbors_;

@@ -274,11 +274,17 @@ BeginResult Network::begin_datagram(TxFrame& frame, Path& path, const IpAddress&
     return result;
 }
 
+void Network::drop_waiting(std::uint32_t job) {
+    counters_.add(Counter::NeighborQueueDropped);
+    control_.finish(job);
+}
+
+/// A neighbour gets no more than is left to the others, so that some places stay for a while.
 void Network::park(std::uint32_t job, std::uint32_t index) {
     Neighbor& neighbor = neighbors_[index];
-    if (neighbor.info.queued_frames == kNeighborQueue) {
-        counters_.add(Counter::NeighborQueueDropped);
-        control_.finish(job);
+    const std::uint32_t queued = neighbor.info.queued_frames;
+    if (queued == kNeighborQueue || queued + parked_jobs_ >= kParkedJobs) {
+        drop_waiting(job);
         return;
     }
     control_[job].next = kNoJob;
@@ -286,6 +292,7 @@ void Network::park(std::uint32_t job, std::uint32_t index) {
     else control_[neighbor.last_job].next = job;
     neighbor.last_job = job;
     ++neighbor.info.queued_frames;
+    ++parked_jobs_;
 }
 
 Network::Sent Network::send_frame_job(const Job& job, TxFrame& frame) {
@@ -324,7 +331,7 @@ Network::Sent Network::send_job(Job& job, std::uint32_t index, TxFrame& frame, I
     const BeginResult result = prepare(job.path, job.remote, now);
     if (result != BeginResult::Ready) {
         if (result == BeginResult::Unresolved) park(index, job.path.neighbor);
-        else control_.finish(index);
+        else drop_waiting(index);
         return Sent::Nothing;
     }
     const bool v4 = job.remote.is_v4();

@@ -14,30 +14,31 @@ using Origin = shm::PathMtuOrigin;
 
 void Network::told_path_mtu(const tcp::IcmpError& error, Instant now) {
     const auto mtu = static_cast<std::uint16_t>(std::min<std::uint32_t>(error.mtu, 65'535));
-    if (!path_mtus_.learn(error.remote.address, mtu, Origin::Told, now)) return;
+    if (!path_mtus_.learn(error.remote.address, mtu, Origin::Told, true, now)) return;
     counters_.add(Counter::IpPathMtusTold);
-    path_mtu_news(error.remote.address, mtu);
+    path_mtu_news({error.remote.address, mtu, true});
 }
 
 void Network::found_path_mtu(const IpAddress& remote, std::uint16_t mtu, Larger larger,
                              Instant now) {
-    const bool news = larger == Larger::May ? path_mtus_.raise(remote, mtu, now)
-                                            : path_mtus_.learn(remote, mtu, Origin::Found, now);
+    const bool news = larger == Larger::May
+                          ? path_mtus_.raise(remote, mtu, now)
+                          : path_mtus_.learn(remote, mtu, Origin::Found, false, now);
     if (!news) return;
     counters_.add(Counter::IpPathMtusFound);
-    path_mtu_news(remote, mtu);
+    path_mtu_news({remote, mtu, false});
 }
 
 void Network::learn_path_mtu(const PathMtu& path, Instant now) {
-    if (!path_mtus_.learn(path.remote, path.mtu, Origin::Shared, now)) return;
+    if (!path_mtus_.learn(path.remote, path.mtu, Origin::Shared, path.told, now)) return;
     counters_.add(Counter::IpPathMtusShared);
     ++path_mtus_seen_;
 }
 
-void Network::path_mtu_news(const IpAddress& remote, std::uint16_t mtu) {
+void Network::path_mtu_news(const PathMtu& path) {
     ++path_mtus_seen_;
     if (shard_count_ > 1 && path_news_count_ < kPathNews)
-        path_news_[path_news_count_++] = {remote, mtu};
+        path_news_[path_news_count_++] = path;
 }
 
 /// Once a turn: a walk over the neighbours, whose paths are looked up anew when they are used next.

@@ -49,14 +49,15 @@ public:
         return knows(entry, remote, now) ? std::min(entry.info.mtu, mtu) : mtu;
     }
 
-    /// No larger packet reaches `remote`. A router's word never raises what is known (RFC 8201 §4),
-    /// for it may be forged or late; what transports find out by themselves may. Returns whether
-    /// anything changed.
-    bool learn(const IpAddress& remote, std::uint16_t mtu, Origin origin, Instant now) {
+    /// No larger packet reaches `remote`. A router's word (`told`), whichever shard heard it, never
+    /// raises what is known (RFC 8201 §4), for it may be forged or late; what transports find out
+    /// by themselves may. Returns whether anything changed.
+    bool learn(const IpAddress& remote, std::uint16_t mtu, Origin origin, bool told,
+               Instant now) {
         const auto place = static_cast<std::uint32_t>(place_of(remote));
         PathMtuEntry& entry = table_[place];
         const bool known = knows(entry, remote, now);
-        if (known && origin == Origin::Told && mtu > entry.info.mtu) return false;
+        if (known && told && mtu > entry.info.mtu) return false;
         const bool news = !known || entry.info.mtu != mtu;
         if (entry.info.mtu != 0) unlink(place);
         entry.info = {.remote = remote,

@@ -16,6 +16,16 @@ constexpr tcp::Fate ended(shm::Counter counter) { return {counter, false}; }
 
 constexpr std::uint32_t kClassE = 0xf000'0000u;  // 240.0.0.0/4, RFC 1112 §4
 
+/// A packet that is refused for one of its extension headers, by what it carries behind them:
+/// errors are never answered (RFC 4443 §2.4 e.1).
+Packet by_content(Packet packet, std::uint8_t first, std::span<const std::byte> payload) {
+    if (const auto upper = wire::find_upper_layer(first, payload)) {
+        packet.protocol = upper->protocol;
+        packet.l4 = upper->bytes;
+    }
+    return packet;
+}
+
 }  // namespace
 
 void Network::receive(std::span<const RxFrame> frames, Instant now) {
@@ -108,6 +118,9 @@ Network::Fate Network::receive_frame(const RxFrame& frame, Instant now) {
     const std::span<const std::byte> bytes(frame.data, frame.slice.length);
     const auto link = wire::parse_link(bytes);
     if (!link) return ended(Counter::InMalformed);
+    // A tag in the frame behind one that the port took off is not of our VLANs.
+    if ((frame.flags & kRxVlanStripped) != 0 && link->bytes != sizeof(wire::EthernetHeader))
+        return ended(Counter::InUnknownProtocol);
     const bool local = (frame.flags & kRxLocal) != 0;
     const std::uint16_t vlan = (frame.flags & kRxVlanStripped) != 0
                                    ? frame.vlan_tci & wire::kVlanIdMask
@@ -248,7 +261,8 @@ Network::Fate Network::receive_v6(const RxFrame& frame, const Interface& interfa
                   .l4_bytes = ip->payload.size() - chain.offset,
                   .protocol_at = chain.protocol_at};
     if (chain.end == wire::Ipv6Chain::End::UpperLayer) return dispatch(packet, now);
-    if (chain.end != wire::Ipv6Chain::End::Fragment) return refuse_chain(packet, chain, now);
+    if (chain.end != wire::Ipv6Chain::End::Fragment)
+        return refuse_chain(by_content(packet, header.next_header, ip->payload), chain, now);
     if (header.source.is_unspecified()) return ended(Counter::InImpossible);
     if (chain.fragment.offset() == 0 && !holds_all_headers(chain.protocol, packet.l4)) {
         const bool kept = send_error(

@@ -61,6 +61,8 @@ Engine::Engine(const StackConfig& config, std::span<std::byte> tables,
       counters_(counters),
       channels_(shm::kMaxChannels),
       sessions_(shm::kMaxSessions),
+      destinations_(kDestinations),
+      destination_key_(derive(config.secret)),
       shared_records_(config.datagram_records) {
     CHECK(tables_.layout.fits());
     const auto* base = reinterpret_cast<const std::byte*>(&published);

@@ -86,7 +86,7 @@ public:
            shm::CounterBlock& counters, Instant now);
 
     [[nodiscard]] Fate receive(const Incoming& incoming);
-    /// Does a socket of ours send from there? Nobody believes the error otherwise.
+    /// Did a socket of ours send that, as far as one can tell? Nobody believes the error otherwise.
     [[nodiscard]] bool icmp_error(const IcmpError& error);
     void path_ready(std::uint32_t neighbor, bool reachable);
 
@@ -238,6 +238,10 @@ private:
     std::size_t transmit_session(Session& session, std::span<TxFrame> frames, Instant now);
     Emitted emit(Index index, TxFrame& frame, Instant now);
     int find_route(Outgoing& out, Socket& socket);
+    IpAddress& destination_place(const IpAddress& remote) {
+        return destinations_[siphash(destination_key_, std::as_bytes(std::span(remote.bytes()))) %
+                             kDestinations];
+    }
     bool loop_back(Outgoing& out);
     void next_datagram(Outgoing& out, bool was_sent);
     std::uint32_t datagram_bytes(const Outgoing& out) const;
@@ -263,6 +267,10 @@ private:
     std::vector<Channel> channels_;
     std::vector<Session> sessions_;
     tcp::List<Session, &Session::next, &Session::prev> senders_;  ///< with output, next one first
+    /// Destinations of late, each in its place: who is told of a path's MTU must have used it.
+    static constexpr std::size_t kDestinations = 1024;
+    std::vector<IpAddress> destinations_;
+    SipKey destination_key_;
     std::uint32_t shared_records_;       ///< all but those set apart for each session
     std::uint32_t shared_records_used_ = 0;
 };

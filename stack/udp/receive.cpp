@@ -188,6 +188,11 @@ void Engine::tell(Socket& socket, const Incoming& in, std::span<const shm::Slice
 bool Engine::icmp_error(const IcmpError& error) {
     Socket* socket = sockets_.match(error.remote, error.local);
     if (socket == nullptr) return false;
+    // An unconnected socket is bound to every host there is. What lowers the path's MTU, TCP's as
+    // well, is believed only of one that it sent to (RFC 8201 §6).
+    if (socket->info.connected == 0 && error.error == EMSGSIZE &&
+        destination_place(error.remote.address) != error.remote.address)
+        return false;
     if (socket->info.connected == 0 || !error.tell) return true;
     count(Counter::UdpErrorsIn);
     tell_error(*socket, error.error, error.remote, error.mtu);

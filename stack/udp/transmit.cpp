@@ -163,6 +163,7 @@ int Engine::find_route(Outgoing& out, Socket& socket) {
         cache = {};
         const auto route = lower_.datagram_route(out.remote, asked, out.interface);
         if (!route) return route.error();
+        destination_place(out.remote) = out.remote;
         cache = {.remote = out.remote,
                  .asked = asked,
                  .source = route->local,

@@ -86,4 +86,26 @@ Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload
     return ended(Ipv6Chain::End::TooLong);
 }
 
+std::optional<UpperLayer> find_upper_layer(std::uint8_t first,
+                                           std::span<const std::byte> payload) {
+    std::uint8_t next = first;
+    for (int count = 0; count <= kMaxExtensionHeaders; ++count) {
+        const auto protocol = static_cast<Protocol>(next);
+        std::size_t length = sizeof(FragmentHeader);
+        if (protocol == Protocol::Fragment) {
+            const auto fragment = read_header<FragmentHeader>(payload);
+            if (!fragment || fragment->offset() != 0) return std::nullopt;
+        } else if (is_options(protocol) || protocol == Protocol::Routing) {
+            if (payload.size() < 8) return std::nullopt;
+            length = 8 * (std::to_integer<std::size_t>(payload[1]) + 1);
+            if (length > payload.size()) return std::nullopt;
+        } else {
+            return UpperLayer{next, payload};
+        }
+        next = std::to_integer<std::uint8_t>(payload[0]);
+        payload = payload.subspan(length);
+    }
+    return std::nullopt;
+}
+
 }  // namespace chiru::wire

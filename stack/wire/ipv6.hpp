@@ -85,4 +85,13 @@ inline constexpr int kMaxHeaderOptions = 32;
 /// So many headers of the packet, `walked`, were seen before.
 Ipv6Chain walk_extensions(std::uint8_t first, std::span<const std::byte> payload, int walked = 0);
 
+/// What a packet carries behind extension headers that nobody obeys here: one that is quoted in an
+/// ICMP error, or refused for one of them. Nothing if it is cut off before, or no first fragment.
+struct UpperLayer {
+    std::uint8_t protocol = 0;
+    std::span<const std::byte> bytes;
+};
+std::optional<UpperLayer> find_upper_layer(std::uint8_t first,
+                                           std::span<const std::byte> payload);
+
 }  // namespace chiru::wire

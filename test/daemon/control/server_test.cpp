@@ -237,7 +237,7 @@ TEST_CASE("A broken ring ends the session whose it is", "[server]") {
 
 TEST_CASE("What a shard learns of a path is told to all others", "[server]") {
     Running running;
-    const PathMtu path{*IpAddress::parse("198.51.100.1"), 1400};
+    const PathMtu path{*IpAddress::parse("198.51.100.1"), 1400, true};
     fake().report({.shard = 1, .tag = 0, .what = PathMtuLearnt{path}});
     Client client(running.path());
     REQUIRE(client.ask(MessageType::Attach).message.error == 0);  // by now it is done

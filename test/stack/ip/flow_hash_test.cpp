@@ -141,6 +141,18 @@ TEST_CASE("An ICMP error is placed with the connection it speaks of", "[ip][rss]
           ip::flow_hash({kRemote6, 1234}, {kLocal6, 80}));
 }
 
+TEST_CASE("A report about a datagram in fragments goes to every shard", "[ip][rss]") {
+    for (const wire::Protocol carried : {wire::Protocol::Udp, wire::Protocol::Tcp}) {
+        const Bytes sent = ipv6({kLocal6, kRemote6, wire::Protocol::Fragment},
+                                fragment_header(carried, 0, true, 5) + tcp_start(53, 1234));
+        const Bytes error =
+            ipv6({test::ip("fd07::ff"), kLocal6, wire::Protocol::Icmpv6},
+                 as_bytes(wire::Icmpv6Header{.type = 2, .word = 1300u}) + sent);
+        const auto placed = ip::place(ethernet(kLink, wire::EtherType::Ipv6, error));
+        CHECK(placed.every_shard == (carried == wire::Protocol::Udp));
+    }
+}
+
 TEST_CASE("Every prefix of a frame can be placed", "[ip][rss]") {
     const Bytes frame = ethernet(
         {mac(1), mac(2), 7}, wire::EtherType::Ipv6,

@@ -335,3 +335,39 @@ TEST_CASE("Someone who claims our address is contradicted and not believed", "[i
     CHECK(host.sent().size() == 1);
     CHECK(host.network().is_local(kUs));
 }
+
+TEST_CASE("An address is defended once in ten seconds, not for ever", "[ip][rfc5227]") {
+    Host host;
+    host.settle();
+    for (int i = 0; i < 100; ++i) {
+        host.receive(arp_frame(true, test::mac(6), kUs, kUs));
+        host.advance(10ms);
+    }
+    CHECK(host.sent().size() == 1);
+    CHECK(host.count(Counter::DadDuplicate) == 100);
+    host.advance(9s);
+    host.sent();
+    host.receive(arp_frame(true, test::mac(6), kUs, kUs));
+    CHECK(host.sent().size() == 1);
+}
+
+TEST_CASE("Neighbours that do not answer take no answers from the others", "[ip]") {
+    Host host;
+    host.settle();
+    host.learn_neighbors();
+    host.sent();
+    for (std::uint32_t i = 0; i < 20; ++i)
+        for (std::uint32_t k = 0; k < ip::kNeighborQueue; ++k)
+            host.receive(ping_v4(IpAddress::v4(0x0a07'0064 + i)));
+    host.sent();
+    CHECK(host.held_slots() <= ip::kParkedJobs);
+    CHECK(host.count(Counter::NeighborQueueDropped) > 0);
+    host.receive(ping_v4());
+    const auto frames = host.sent();
+    REQUIRE(frames.size() == 1);
+    CHECK(type_of(frames[0]) == wire::EtherType::Ipv4);
+    host.advance(3s);  // all have failed
+    CHECK(host.held_slots() == 0);
+    host.receive(ping_v4(IpAddress::v4(0x0a07'00c8)));
+    CHECK(host.held_slots() == 1);
+}

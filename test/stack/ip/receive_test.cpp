@@ -339,6 +339,28 @@ TEST_CASE("An IPv6 option is skipped, dropped or refused as its type says", "[ip
     CHECK(header_at<wire::Ipv6Header>(frames[0], 14).source == kUs6);
 }
 
+TEST_CASE("An error is not answered for the options in front of it", "[ip][rfc4443]") {
+    Ready host;
+    const wire::Icmpv6Header unreachable{.type = 1, .code = 0};
+    const Bytes error = icmpv6(kPeer6, kUs6, as_bytes(unreachable) + pattern(48));
+    host.receive(v6(Protocol::DestinationOptions,
+                    Bytes{std::byte{58}, std::byte{0}, std::byte{0x9e}, std::byte{4}, std::byte{0},
+                          std::byte{0}, std::byte{0}, std::byte{0}} + error));
+    CHECK(host.count(Counter::InUnknownProtocol) == 1);
+    CHECK(host.sent().empty());
+    CHECK(host.held_slots() == 0);
+}
+
+TEST_CASE("A second tag behind one that the port took off is none of ours", "[ip][vlan]") {
+    Ready host;
+    const Bytes ping = ipv4({kPeer, kUs, Protocol::Icmp, 1, 0, false, {}, 64},
+                            echo_request_v4(1, pattern(5)));
+    host.receive(ethernet({test::mac(1), test::mac(2), 20}, wire::EtherType::Ipv4, ping),
+                 kRxVlanStripped);
+    CHECK(host.count(Counter::InUnknownProtocol) == 1);
+    CHECK(host.sent().empty());
+}
+
 TEST_CASE("ICMP errors are limited in rate and never answer errors", "[ip][rfc1812]") {
     Ready host;
     for (int i = 0; i < 200; ++i) host.receive(v4(Protocol::Udp, udp_datagram(kPeer, kUs, 53, {})));
@@ -444,9 +466,14 @@ TEST_CASE("What one shard learns of a path is told to the others once", "[ip][rf
     REQUIRE(host.network().take_path_mtus(news) == 1);
     CHECK(news[0].mtu == 1450);
     // What others tell is believed, either way, and not told back.
-    host.network().learn_path_mtu({far, 1300}, now);
+    host.network().learn_path_mtu({far, 1300, false}, now);
     CHECK(mtu() == 1300);
     CHECK(host.network().take_path_mtus(news) == 0);
+    // But a router's word that came late by way of another shard does not raise what is known.
+    host.network().learn_path_mtu({far, 1400, true}, now);
+    CHECK(mtu() == 1300);
+    host.network().learn_path_mtu({far, 1280, true}, now);
+    CHECK(mtu() == 1280);
 }
 
 TEST_CASE("TCP is handed what is for us, and nothing sent to a group", "[ip][rfc9293]") {
