@@ -53,7 +53,11 @@ void Server::close_datagram(Session& session, const shm::Message& request) {
 void Server::membership(Session& session, const shm::Message& request) {
     if (!datagrams_.holds(session.index, request.membership.socket))
         return refuse(session, request, EBADF);
-    if (request.membership.join != 0) return join(session, request);
+    if (request.membership.join != 0) {
+        if (!datagrams_.may_join(session.index, request.membership))
+            return refuse(session, request, ENOBUFS);
+        return join(session, request);
+    }
     const Result<LeaveGroup, int> left = datagrams_.leave(request.membership);
     if (!left) return refuse(session, request, left.error());
     order(session, {*left}, answer_to(request));

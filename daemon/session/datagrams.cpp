@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/session/datagrams.hpp"
 
+#include "stack/ip/groups.hpp"
+
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 namespace chiru::daemon {
@@ -10,6 +13,9 @@ namespace {
 
 constexpr std::uint32_t kKnownFlags =
     shm::kBindReuseAddress | shm::kBindReusePort | shm::kBindV6Only;
+/// The last places are for sessions that have few sockets, whatever the others do.
+constexpr std::size_t kReservedPlaces = shm::kMaxDatagramSockets / 16;
+constexpr std::uint32_t kFew = 8;
 
 }  // namespace
 
@@ -22,6 +28,20 @@ std::uint32_t Datagrams::held_by(SessionIndex session) const {
     return static_cast<std::uint32_t>(std::count_if(
         sockets_.begin(), sockets_.end(),
         [session](const auto& entry) { return entry.second.session == session; }));
+}
+
+bool Datagrams::may_join(SessionIndex session, const shm::MembershipRequest& request) const {
+    using Group = std::pair<IpAddress, std::uint16_t>;
+    std::set<Group> all, own;
+    for (const auto& [id, socket] : sockets_) {
+        for (const Membership& membership : socket.memberships) {
+            const Group group{membership.group, membership.interface};
+            all.insert(group);
+            if (socket.session == session) own.insert(group);
+        }
+    }
+    if (all.contains({request.group, request.interface})) return true;
+    return own.size() + all.size() < ip::kGroups;  // no more than is left to the others
 }
 
 bool Datagrams::holds(SessionIndex session, shm::DatagramId id) const {
@@ -63,7 +83,9 @@ Result<OpenDatagram, int> Datagrams::open(SessionIndex session, std::uint32_t ui
     if (request.endpoint.port != 0 && request.endpoint.port < rules_.first_unprivileged_port &&
         uid != 0)
         return std::unexpected(EACCES);
-    if (held_by(session) >= rules_.max_per_session) return std::unexpected(ENOBUFS);
+    const std::uint32_t held = held_by(session);
+    if (held >= rules_.max_per_session || (held >= kFew && places_.left() <= kReservedPlaces))
+        return std::unexpected(ENOBUFS);
     Socket socket{.local = request.endpoint,
                   .flags = request.flags,
                   .uid = uid,

@@ -51,6 +51,8 @@ public:
     Result<LeaveGroup, int> leave(const shm::MembershipRequest& request);
 
     std::uint32_t held_by(SessionIndex session) const;
+    /// May the session have one group more, if this is one? A shard has places for ip::kGroups.
+    bool may_join(SessionIndex session, const shm::MembershipRequest& request) const;
 
     static constexpr std::size_t kMaxMemberships = 32;  ///< of one socket
 

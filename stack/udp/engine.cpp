@@ -17,8 +17,9 @@ namespace {
 
 /// Records for sending that are set apart for each session: whatever the others do, it can send.
 constexpr std::uint32_t kOwnRecords = 4;
-/// Datagrams of a session that ended orderly which still go out.
-constexpr std::uint32_t kLastRecords = 64;
+/// Datagrams of a session that ended orderly which still go out: more than one socket's send buffer
+/// holds, and no more than delays the return of its memory by fractions of a second.
+constexpr std::uint32_t kLastRecords = 1024;
 
 std::uint32_t record_count(const StackConfig& config) {
     return config.datagram_records + kOwnRecords * shm::kMaxSessions;

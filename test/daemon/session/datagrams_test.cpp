@@ -93,6 +93,35 @@ TEST_CASE_METHOD(Fixture, "All that a session had comes back with its end", "[ud
     CHECK(error_of(kTwo, "10.7.0.2", 6000) == 0);
 }
 
+TEST_CASE("One session cannot take all groups, nor a few all sockets", "[udp]") {
+    Datagrams datagrams{Listeners::Rules{.max_per_session = 8192},
+                        [](const IpAddress&) { return true; }, [] { return 7u; }};
+    const auto open = [&](SessionIndex session, std::uint32_t port) {
+        shm::OpenDatagramRequest request;
+        request.endpoint = {ip("10.7.0.2"), static_cast<std::uint16_t>(port)};
+        request.channel = 4;
+        return datagrams.open(session, 0, request);
+    };
+    std::uint32_t joined = 0;
+    const auto join = [&](SessionIndex session, shm::DatagramId socket, std::uint32_t group) {
+        shm::MembershipRequest request;
+        request.socket = socket;
+        request.group = IpAddress::v4(0xef00'0000u + group);
+        return datagrams.may_join(session, request) && datagrams.join(request);
+    };
+    std::uint32_t port = 1;
+    while (const auto socket = open(kOne, port)) {
+        for (std::uint32_t i = 0; i < 32 && join(kOne, socket->config.id, joined); ++i) ++joined;
+        if (++port > 8192) break;
+    }
+    CHECK(joined == 128);
+    CHECK(port - 1 == 8192 - 8192 / 16);
+    const auto other = open(kTwo, port);
+    REQUIRE(other);
+    CHECK(join(kTwo, other->config.id, 1000));
+    CHECK(join(kTwo, other->config.id, 5));  // one that is there already
+}
+
 TEST_CASE_METHOD(Fixture, "A group is left once", "[udp]") {
     const auto socket = open(kOne, "10.7.0.2", 6000);
     shm::MembershipRequest group;

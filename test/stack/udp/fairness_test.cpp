@@ -168,14 +168,17 @@ TEST_CASE("what a killed client had queued does not delay the return of its memo
 TEST_CASE("the last words of a client that said farewell are sent, in bounds", "[udp]") {
     Wire wire;
     const Endpoint to{wire.right.host.v4(), 53};
+    const auto warm = wire.left.open({kAnyV4, 999});  // the neighbour is resolved
+    wire.left.send(warm, to, pattern(10));
+    wire.run();
     Neighbor session(wire.left, 10);
     const auto socket = session.open({kAnyV4, 1000});
-    for (int i = 0; i < 100; ++i) REQUIRE(session.send(socket, to, 100) == Violation::None);
+    for (int i = 0; i < 1200; ++i) REQUIRE(session.send(socket, to, 100) == Violation::None);
     auto& stack = wire.left.host.stack();
     stack.detach_channel(session.channel, wire.now);
     stack.detach_session(session.session, wire.now, Parting::Orderly);
     CHECK(!stack.session_gone(session.session));
     wire.run();
-    CHECK(wire.left.host.count(Counter::UdpDatagramsOut) == 64);
+    CHECK(wire.left.host.count(Counter::UdpDatagramsOut) == 1 + 1024);
     CHECK(stack.session_gone(session.session));
 }
