@@ -207,13 +207,15 @@ std::size_t Engine::submission_room(ChannelIndex channel) const {
     const std::uint32_t used = sessions_[channels_[channel].session].records;
     const std::uint32_t shared = used > kOwnRecords ? used - kOwnRecords : 0;
     const std::uint32_t left = shared_records_ - shared_records_used_;
-    return (kOwnRecords - std::min(used, kOwnRecords)) + (left > shared ? left - shared : 0);
+    const std::uint32_t own = kOwnRecords - std::min(used, kOwnRecords);
+    return own + (left > shared ? (left - shared + 1) / 2 : 0);  // what it takes is not left then
 }
 
 /// kNil only beyond submission_room().
 Index Engine::take_record(Session& session) {
     const bool shared = session.records >= kOwnRecords;
-    if (shared && shared_records_used_ == shared_records_) return kNil;
+    const std::uint32_t left = shared_records_ - shared_records_used_;
+    if (shared && left <= session.records - kOwnRecords) return kNil;
     const Index i = records_.take();
     CHECK(i != kNil);  // there are as many as are set apart and shared together
     if (shared) ++shared_records_used_;

@@ -94,6 +94,18 @@ TEST_CASE("clients that do not take their completions stop nobody else", "[udp]"
     CHECK(wire.right.received.size() == 1);
 }
 
+TEST_CASE("a session that sends beyond its room without a socket is ended, and takes no more",
+          "[udp]") {
+    Wire wire;
+    const Endpoint to{wire.right.host.v4(), 53};
+    Neighbor hog(wire.left, 10), honest(wire.left, 11);
+    std::size_t sent = 0;
+    while (hog.send(shm::DatagramId{12'345}, to, 10) == Violation::None) ++sent;
+    CHECK(sent == 8192 / 2 + 4);
+    honest.open({kAnyV4, 2000});
+    CHECK(honest.fill(honest.open({kAnyV4, 2001}), to) == 4 + 4096 / 2);
+}
+
 TEST_CASE("a session that does not read leaves room for the datagrams of others", "[udp]") {
     Wire wire;
     Neighbor hog(wire.right, 10);
