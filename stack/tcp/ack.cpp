@@ -11,6 +11,14 @@ namespace chiru::tcp {
 
 using shm::Counter;
 
+namespace {
+
+/// What an ACK may cost in search of the flights that its blocks name. A peer whose newest blocks
+/// jump further than that tells of them again with its next ACKs.
+constexpr std::uint32_t kSackSteps = 1024;
+
+}  // namespace
+
 void Machine::process_ack(Connection& c, Arrival& a) {
     const Segment& seg = a.seg;
     AckReport report;
@@ -97,6 +105,7 @@ void Machine::repeat_refused(Connection& c, Index self) {
 // flights of one window, and every ACK walks over them (as in CVE-2019-11478).
 void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
     const std::uint32_t before = c.sacked_bytes;
+    std::uint32_t steps = kSackSteps;
     for (std::size_t b = 0; b < seg.sack_count; ++b) {
         const SackBlock block = seg.sack[b];
         // RFC 2883 §4: a first block below the ACK, or within the second, reports a duplicate.
@@ -105,10 +114,11 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
                             block.end <= seg.sack[1].end);
         if (dsack && b == 0) note_needless(c, block, report);
         if (dsack || block.first >= block.end || block.end > c.snd_nxt()) continue;
-        for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
-            Flight& f = send_.flights()[i];
+        const Seq from = block.first < c.snd_una() ? c.snd_una() : block.first;
+        for (Index i = send_.find_flight(c, from, steps); i != kNil; i = send_.flights()[i].next) {
+            const Flight& f = send_.flights()[i];
             if (f.first >= block.end) break;
-            if (f.has(kSacked) || f.end() <= block.first) continue;
+            if (f.has(kSacked)) continue;
             const std::uint32_t mss = c.info.mss;
             if (f.first < block.first) {
                 const auto head = static_cast<std::uint32_t>(block.first - f.first);
@@ -125,7 +135,8 @@ void Machine::read_sack(Connection& c, const Segment& seg, AckReport& report) {
             }
             note_rack(c, f, report.now);
             note_arrival(c, f, report);
-            send_.mark_sacked(c, i);
+            i = send_.mark_sacked(c, i);
+            c.sack_hint = i;
         }
     }
     report.sacked_bytes = c.sacked_bytes - before;

@@ -203,12 +203,12 @@ bool Machine::deliver_private(Connection& c, Index self, Session& session,
         std::uint64_t{session.config.private_first_slot + number} * arena.slot_bytes;
     while (c.receive_head != kNil) {
         RxSlot& s = rx_[c.receive_head];
-        const std::uint32_t piece = std::min(s.length, arena.slot_bytes - p.length);
+        const std::uint32_t piece = std::min(std::uint32_t{s.length}, arena.slot_bytes - p.length);
         if (piece == 0 || (p.length > 0 && piece < s.length)) break;
         std::memcpy(arena.base + at + p.length, rx_.bytes_of(c.receive_head), piece);
         p.length += piece;
         s.offset = static_cast<std::uint16_t>(s.offset + piece);
-        s.length -= piece;
+        s.length = static_cast<std::uint16_t>(s.length - piece);
         if (s.length == 0) free_slot(rx_.drop_queued(c));
     }
     count(Counter::CopiedRxPrivate, p.length);

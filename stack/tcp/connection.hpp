@@ -137,11 +137,12 @@ struct alignas(kCacheLine) Connection {
     Index send_cursor = kNil;  ///< the record that holds snd_nxt; nil at the end of the queue
     std::uint32_t send_cursor_offset = 0;
     Index flight_head = kNil;
-    Index flight_tail = kNil;
-    Index receive_head = kNil;  ///< in order, not yet delivered
-    Index receive_tail = kNil;
+    Index flight_oldest = kNil;    ///< of those neither lost nor with the peer: sent longest ago
+    Index sack_hint = kNil;        ///< the flight that SACK told of last
+    Index receive_head = kNil;     ///< in order, not yet delivered
     Index reassembly_head = kNil;  ///< behind a gap
-    Index reassembly_tail = kNil;
+    std::uint16_t reassembly_runs = 0;  ///< pieces of text behind gaps
+    std::uint16_t sacked_segments = 0;
     Seq last_ack_sent;               ///< RCV.NXT as the peer knows it
     std::uint32_t ts_offset = 0;     ///< added to our clock
     std::uint16_t session = kNobody;  ///< SessionIndex

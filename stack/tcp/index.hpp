@@ -77,6 +77,7 @@ public:
     /// All records that were ever used lie below.
     std::uint32_t high() const { return high_; }
     T* data() { return records_; }
+    const T* data() const { return records_; }
 
 private:
     T* records_ = nullptr;
@@ -117,6 +118,44 @@ struct List {
     Index pop_front(T* records) {
         const Index i = head;
         if (i != kNil) remove(records, i);
+        return i;
+    }
+};
+
+/// The same for those whose owner has room for the head alone: the head's link back is the tail.
+/// Forwards it ends with kNil.
+template <class T, Index T::*kNext, Index T::*kPrev>
+struct Ring {
+    static Index tail(const T* records, Index head) {
+        return head == kNil ? kNil : records[head].*kPrev;
+    }
+    static Index before(const T* records, Index head, Index i) {
+        return i == head ? kNil : records[i].*kPrev;
+    }
+    /// Behind `place`; kNil: in front of all.
+    static void insert(T* records, Index& head, Index place, Index i) {
+        const Index last = tail(records, head);
+        const Index next = place == kNil ? head : records[place].*kNext;
+        records[i].*kNext = next;
+        records[i].*kPrev = place == kNil ? last : place;
+        if (next != kNil) records[next].*kPrev = i;
+        if (place == kNil) head = i;
+        else records[place].*kNext = i;
+        if (next == kNil) records[head].*kPrev = i;
+    }
+    static void push_back(T* records, Index& head, Index i) {
+        insert(records, head, tail(records, head), i);
+    }
+    static void remove(T* records, Index& head, Index i) {
+        const Index next = records[i].*kNext, prev = records[i].*kPrev;
+        if (i == head) head = next;
+        else records[prev].*kNext = next;
+        if (next != kNil) records[next].*kPrev = prev;
+        else if (head != kNil) records[head].*kPrev = prev;
+    }
+    static Index pop_front(T* records, Index& head) {
+        const Index i = head;
+        if (i != kNil) remove(records, head, i);
         return i;
     }
 };

@@ -162,9 +162,7 @@ Machine::Outcome Machine::repeat(Connection& c, Index self, Index flight, Sink& 
     if (o != Outcome::Done) return o;
     stamp_flight(c, f, c.pipe_bytes(), out.now);
     use_pace(c, f.text_bytes(), out.now);
-    if (f.has(kLost)) c.lost_bytes -= f.length;
-    f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kRepeated);
-    f.sent_us = low_us(out.now);
+    send_.relaunch(c, flight, low_us(out.now));
     ++c.info.retransmitted_segments;
     c.info.retransmitted_bytes += f.text_bytes();
     if (c.reducing()) c.delivery.reduction.sent += f.length;
@@ -265,7 +263,7 @@ Machine::Outcome Machine::emit_new(Connection& c, Index self, Sink& out, bool& s
     tell_launched(c, self);
     if (c.session != kNobody && sessions_[c.session].config.counters != nullptr)
         sessions_[c.session].config.counters->tx_bytes.add(payload.length);
-    if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == c.flight_tail)
+    if (c.retransmit_at == kNever || c.has(kTailArmed) || c.flight_head == flight)
         arm_retransmit(c, out.now);
     else arm_tail_probe(c, out.now);
     sent = true;

@@ -19,8 +19,10 @@ using shm::Counter;
 
 namespace {
 
-/// Out-of-order slots of one connection.
-constexpr std::uint32_t kMaxReassemblySlots = 1024;
+/// Gaps that a connection may have: each piece of text that begins behind a new one costs a slot,
+/// and a step of the search for a place (as in CVE-2018-5390). With every twentieth segment lost
+/// they are enough for windows of 15 MB.
+constexpr std::uint32_t kMaxReassemblyRuns = 512;
 /// What a connection may send before anybody accepts it, besides kMaxUnownedBytes.
 constexpr std::uint32_t kMaxUnownedSlots = 16;
 /// Of one connection, of either arena; rx_slots has 16 bits.
@@ -96,8 +98,8 @@ void Machine::hold_slot(Connection& c, Index self, Index slot) {
 // Text behind a gap makes room for the text that fills it: the peer keeps what was told by SACK
 // only until it is acknowledged, and must send it again (RFC 2018 §8).
 bool Machine::make_room(Connection& c) {
-    if (c.reassembly_tail == kNil) return false;
-    const Seq first = rx_[c.reassembly_tail].first;
+    if (c.reassembly_head == kNil) return false;
+    const Seq first = rx_[rx_.last_reassembly(c)].first;
     free_slot(rx_.drop_last_reassembly(c));
     count(Counter::TcpOutOfOrderDropped);
     std::size_t kept = 0;
@@ -170,7 +172,8 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
         owe_dsack(c, {seg.seq, end});
         return Counter::InDuplicate;
     }
-    if (c.reassembly_slots >= kMaxReassemblySlots || !may_hold_slot(c, false)) {
+    if (!may_hold_slot(c, false) ||
+        (c.reassembly_runs >= kMaxReassemblyRuns && rx_.makes_run(c, gap))) {
         count(Counter::TcpOutOfOrderDropped);
         return Counter::InNoBuffer;
     }
@@ -185,10 +188,24 @@ Verdict Machine::take_out_of_order(Connection& c, Arrival& a) {
     rx_.insert(c, slot, static_cast<std::uint16_t>(at - rx_.divider().offset(slot)), gap);
     hold_slot(c, a.self, slot);
     a.kept_slot = true;
-    note_sack(c, gap.first, gap.end);
-    if (!twice && gap.end < end) twice = {gap.end, std::min(end, rx_[rx_[slot].next].end())};
+    const ReceiveQueue::Run run = rx_.run_around(c, gap.first);
+    note_sack(c, run.first, run.end);
+    if (!twice && gap.end < end) twice = {gap.end, end};
     if (twice) owe_dsack(c, *twice);
+    join_short(c, slot);
     return kContinue;
+}
+
+// Text in small pieces takes no more slots than in large ones, in whatever order they come: what
+// is behind a gap, or what was on both sides of it, moves together.
+void Machine::join_short(Connection& c, Index slot) {
+    const Index left = rx_.before(c, slot);
+    for (const Index keeper : {slot, left}) {
+        const Index spare = rx_.merge(c, keeper);
+        if (spare == kNil) continue;
+        count(Counter::CopiedRxSmall, rx_[spare].length);
+        free_slot(spare);
+    }
 }
 
 // The duplicate is told once, and takes the place of the block told longest ago.

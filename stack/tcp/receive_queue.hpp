@@ -5,6 +5,10 @@
 //   free -> queued (in order, waiting for the client to take it)  -> delivered -> free
 //        -> reassembly (behind a gap) -> queued
 //
+// Behind gaps slots are linked in the order of their text. Those without a gap between them are a
+// run, whose first and last slot know each other: a place is found by walking over runs, of which
+// there are as many as gaps, however much lies behind these.
+//
 // A slot that is delivered belongs to a session until it releases it; the lists of a session's
 // delivered slots let them come back however the session ends. The records also answer whether a
 // client that releases a slot holds it.
@@ -31,17 +35,21 @@ struct RxSlot {
     Index connection = kNil;       ///< that holds it; not in Free
     std::uint32_t generation = 0;  ///< of that connection
     Seq first;                     ///< Reassembly: where the text stands
-    std::uint32_t length = 0;
+    Index run = kNil;              ///< of a run's first slot its last, and the reverse
+    std::uint16_t length = 0;
     std::uint16_t offset = 0;      ///< of the text, from the slot's start
     std::uint16_t session = kNobody;
     SlotState state{};
-    std::array<std::uint8_t, 3> reserved{};
+    std::uint8_t reserved = 0;
 
     Seq end() const { return first + length; }
 };
 static_assert(sizeof(RxSlot) == 32);
 
-using SlotList = List<RxSlot, &RxSlot::next, &RxSlot::prev>;
+/// Of a connection.
+using SlotList = Ring<RxSlot, &RxSlot::next, &RxSlot::prev>;
+/// Of a session.
+using DeliveredList = List<RxSlot, &RxSlot::next, &RxSlot::prev>;
 
 /// Dividing by a slot's size, without a division. Exact for offsets below 2^48.
 class SlotDivider {
@@ -95,11 +103,11 @@ public:
     Index deliver(Connection& c);
 
     /// What was delivered of it and not released comes back to the front of the queue.
-    void recall(Connection& c, Index self, SlotList& delivered);
+    void recall(Connection& c, Index self, DeliveredList& delivered);
 
     /// Where out-of-order text would go, cut to what is new.
     struct Gap {
-        Index before = kNil;  ///< the slot behind which it belongs; nil: in front of all
+        Index before = kNil;  ///< the last slot of the run before it; nil: in front of all
         Seq first;
         Seq end;
         bool empty() const { return first == end; }
@@ -107,7 +115,22 @@ public:
     Gap find_gap(const Connection& c, Seq first, Seq end) const;
     /// Takes out a slot that lies in the gap whole, if there is one; unlinked but not free.
     Index drop_covered(Connection& c, const Gap& gap);
+    /// Would text there touch no run?
+    bool makes_run(const Connection& c, const Gap& gap) const;
     void insert(Connection& c, Index slot, std::uint16_t offset, const Gap& gap);
+    /// Moves the text of the slot behind `left` into that, if it is short, follows at once and
+    /// finds room; returns that slot, unlinked but not free, or kNil. With this after each insert
+    /// two neighbours hold more than either's text could pin, whatever pieces it came in.
+    Index merge(Connection& c, Index left);
+    struct Run {
+        Seq first;
+        Seq end;
+    };
+    /// The run that holds `first`; there must be one.
+    Run run_around(const Connection& c, Seq first) const;
+    Index before(const Connection& c, Index slot) const {
+        return SlotList::before(slots_, c.reassembly_head, slot);
+    }
     /// Moves the first slot behind a gap, which reaches beyond rcv_nxt and is no gap any longer,
     /// to the queue's end; returns its new bytes.
     std::uint32_t move_up(Connection& c, Seq rcv_nxt);
@@ -121,23 +144,18 @@ public:
     Index drop_queued(Connection& c);
     Index drop_reassembly(Connection& c) { return unlink(c, c.reassembly_head); }
     /// The tail of the reassembly list likewise, which must not be empty.
-    Index drop_last_reassembly(Connection& c) { return unlink(c, c.reassembly_tail); }
+    Index drop_last_reassembly(Connection& c) { return unlink(c, last_reassembly(c)); }
+    Index last_reassembly(const Connection& c) const {
+        return SlotList::tail(slots_, c.reassembly_head);
+    }
 
 private:
     /// Takes a slot out of the reassembly list; nil stays nil.
     Index unlink(Connection& c, Index i);
-    SlotList queue_of(const Connection& c) const { return {c.receive_head, c.receive_tail}; }
-    void store_queue(Connection& c, const SlotList& l) {
-        c.receive_head = l.head;
-        c.receive_tail = l.tail;
-    }
-    SlotList reassembly_of(const Connection& c) const {
-        return {c.reassembly_head, c.reassembly_tail};
-    }
-    void store_reassembly(Connection& c, const SlotList& l) {
-        c.reassembly_head = l.head;
-        c.reassembly_tail = l.tail;
-    }
+    /// The last slot of the last run that begins at `first` or before it; kNil: none does.
+    Index run_before(const Connection& c, Seq first) const;
+    /// May text of `length` be copied behind the slot's?
+    bool has_room(Index slot, std::uint32_t length) const;
 
     RxSlot* slots_;
     std::uint32_t count_;

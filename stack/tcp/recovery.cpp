@@ -23,14 +23,10 @@ constexpr std::uint32_t kMinReorderUs = 250;
 /// how much longer one may that did.
 constexpr std::int64_t kPeerAckDelayUs = 25'000;
 constexpr std::int64_t kMostPeerAckDelayUs = 50'000;
+/// Of so many that may still have been overtaken the timer waits for all, of more for these first.
+constexpr std::uint32_t kMostWaiting = 32;
 constexpr std::uint8_t kReorderPersist = 16;  // §6.2, step 4
 constexpr std::uint8_t kMostReorderSteps = 255;
-
-/// Was the first sent after the second? Of two sent at one instant the one with the higher end.
-bool sent_after(std::uint32_t us1, Seq end1, std::uint32_t us2, Seq end2) {
-    const auto later = static_cast<std::int32_t>(us1 - us2);
-    return later > 0 || (later == 0 && end1 > end2);
-}
 
 /// FlightSize when the network was found congested: what the ACK that tells of it acknowledges was
 /// in flight as well. With one ACK a burst that may be most of a window.
@@ -58,10 +54,9 @@ void Machine::note_rack(Connection& c, const Flight& f, Instant now) {
 /// RFC 8985 §6.2, step 4: how long a segment may be overtaken before it counts as lost.
 std::uint32_t Machine::reordering_window(const Connection& c) const {
     if (!c.has(kReorderSeen)) {
-        if (c.recovering() || c.sacked_bytes >= kDupThresh * c.info.mss) return 0;
-        std::uint32_t sacked = 0;
-        for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
-            if (send_.flights()[i].has(kSacked) && ++sacked == kDupThresh) return 0;
+        if (c.recovering() || c.sacked_bytes >= kDupThresh * c.info.mss ||
+            c.sacked_segments >= kDupThresh)
+            return 0;
     }
     const Extra* known = extra(c);
     const std::uint32_t steps = known != nullptr ? known->reordering.steps : 1;
@@ -88,14 +83,19 @@ bool Machine::detect_by_time(Connection& c, Instant now) {
     const std::uint32_t patience = std::max(c.info.srtt_us, c.info.min_rtt_us) + window;
     const std::uint32_t before = c.lost_bytes;
     std::int32_t longest = 0;
-    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next) {
-        Flight& f = send_.flights()[i];
-        if (f.has(kSacked | kLost)) continue;
-        if (!sent_after(c.rack_sent_us, c.rack_end, f.sent_us, f.end())) continue;
+    std::uint32_t waiting = 0;
+    for (Index i = c.flight_oldest, next; i != kNil && waiting < kMostWaiting; i = next) {
+        const Flight& f = send_.flights()[i];
+        next = f.sent_next;
+        if (!sent_after(c.rack_sent_us, c.rack_end, f.sent_us, f.end())) break;
         // Something sent later has arrived: with no window for reordering that is enough.
         const auto left = static_cast<std::int32_t>(f.sent_us + patience - low_us(now));
-        if (window == 0 || left <= 0) send_.mark_lost(c, i);
-        else longest = std::max(longest, left);
+        if (window == 0 || left <= 0) {
+            send_.mark_lost(c, i);
+        } else {
+            longest = left;
+            ++waiting;
+        }
     }
     if (longest > 0) c.reorder_at = now + Micros(longest);
     return c.lost_bytes > before;
@@ -224,8 +224,8 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
     const std::int64_t floor = rto_floor(c.info, config_.tcp);
     const std::int64_t least = std::min<std::int64_t>(floor / 2, config_.tcp.min_rto.count());
     std::int64_t wait = std::max(2 * std::int64_t{c.info.srtt_us}, least);
-    const bool single = c.flight_head == c.flight_tail &&
-                        send_.flights()[c.flight_head].text_bytes() <= c.info.mss;
+    const Flight& head = send_.flights()[c.flight_head];
+    const bool single = head.next == kNil && head.text_bytes() <= c.info.mss;
     if (single) wait += std::clamp(floor, kPeerAckDelayUs, kMostPeerAckDelayUs);
     c.retransmit_at = std::min(c.retransmit_at, now + Micros(wait));
     c.set(kTailArmed);
@@ -234,12 +234,14 @@ void Machine::arm_tail_probe(Connection& c, Instant now) {
 /// RFC 8985 §7.3: there was no new text that the peer's window takes, so the last segment again.
 Machine::Outcome Machine::emit_tail_probe(Connection& c, Index self, Sink& out) {
     if (out.full()) return Outcome::NoFrame;
-    if (c.flight_tail != kNil) {
+    Index last = send_.last_flight(c);
+    if (last != kNil && send_.flights()[last].has(kSacked)) last = send_.flight_before(c, last);
+    if (last != kNil) {
         // The last segment of a flight that was cut into several behind the stack.
-        const std::uint32_t text = send_.flights()[c.flight_tail].text_bytes();
-        if (text > c.info.mss)
-            send_.split(c, c.flight_tail, text - ((text - 1) % c.info.mss + 1));
-        const Outcome o = repeat(c, self, c.flight_tail, out);
+        const std::uint32_t text = send_.flights()[last].text_bytes();
+        if (text > c.info.mss && send_.split(c, last, text - ((text - 1) % c.info.mss + 1)))
+            last = send_.flights()[last].next;
+        const Outcome o = repeat(c, self, last, out);
         if (o != Outcome::Done) return o;
     }
     tail_probed(c, true);

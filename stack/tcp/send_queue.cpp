@@ -3,6 +3,8 @@
 
 #include "base/check.hpp"
 
+#include <algorithm>
+
 namespace chiru::tcp {
 
 namespace {
@@ -65,9 +67,8 @@ Index SendQueue::launch(Connection& c, std::uint32_t length, bool fin, std::uint
     f.offset = c.send_cursor_offset;
     f.sent_us = now_us;
     if (fin) f.flags = kFlightFin;
-    FlightList list = flights_of(c);
-    list.push_back(flights_.data(), i);
-    store(c, list);
+    FlightList::push_back(flights_.data(), c.flight_head, i);
+    link_newest(c, i);
 
     skip(c.send_cursor, c.send_cursor_offset, f.text_bytes());
     c.info.snd_nxt += length;
@@ -95,12 +96,55 @@ bool SendQueue::split(Connection& c, Index flight, std::uint32_t head_bytes) {
     head.length = head_bytes;
     head.flags = static_cast<std::uint8_t>(head.flags & ~kFlightFin);
 
-    rest.prev = flight;
-    rest.next = head.next;
-    if (head.next == kNil) c.flight_tail = i;
-    else flights_[head.next].prev = i;
-    head.next = i;
+    FlightList::insert(flights_.data(), c.flight_head, flight, i);
+    if (head.in_flight()) SentList::insert(flights_.data(), c.flight_oldest, flight, i);
     return true;
+}
+
+void SendQueue::link_newest(Connection& c, Index flight) {
+    const Flight& f = flights_[flight];
+    Index place = SentList::tail(flights_.data(), c.flight_oldest);
+    // A repeat may go in the instant in which text behind it went.
+    while (place != kNil && sent_after(flights_[place].sent_us, flights_[place].end(), f.sent_us,
+                                       f.end()))
+        place = SentList::before(flights_.data(), c.flight_oldest, place);
+    SentList::insert(flights_.data(), c.flight_oldest, place, flight);
+}
+
+void SendQueue::link_oldest(Connection& c, Index flight) {
+    const Flight& f = flights_[flight];
+    Index place = kNil;
+    for (Index i = c.flight_oldest; i != kNil; place = i, i = flights_[i].sent_next)
+        if (sent_after(flights_[i].sent_us, flights_[i].end(), f.sent_us, f.end())) break;
+    SentList::insert(flights_.data(), c.flight_oldest, place, flight);
+}
+
+void SendQueue::relaunch(Connection& c, Index flight, std::uint32_t now_us) {
+    Flight& f = flights_[flight];
+    DCHECK(!f.has(kSacked));
+    if (f.has(kLost)) c.lost_bytes -= f.length;
+    else unlink_sent(c, flight);
+    f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kRepeated);
+    f.sent_us = now_us;
+    link_newest(c, flight);
+}
+
+Index SendQueue::find_flight(Connection& c, Seq seq, std::uint32_t& steps) {
+    if (c.flight_head == kNil) return kNil;
+    // The nearest of three places to begin at.
+    const auto far = [&](Index place) { return std::abs(flights_[place].first - seq); };
+    Index i = c.flight_head;
+    for (const Index place : {last_flight(c), c.sack_hint})
+        if (place != kNil && far(place) < far(i)) i = place;
+    for (; steps > 0; --steps) {
+        const Flight& f = flights_[i];
+        c.sack_hint = i;
+        if (f.first > seq && i != c.flight_head) i = f.prev;
+        else if (f.end() > seq) return i;
+        else if (f.next == kNil) return kNil;
+        else i = f.next;
+    }
+    return kNil;
 }
 
 void SendQueue::trim(Connection& c, Index flight, std::uint32_t bytes) {
@@ -113,13 +157,24 @@ void SendQueue::trim(Connection& c, Index flight, std::uint32_t bytes) {
 }
 
 void SendQueue::land(Connection& c, Index flight) {
-    Flight& f = flights_[flight];
-    if (f.has(kSacked)) c.sacked_bytes -= f.length;
-    if (f.has(kLost)) c.lost_bytes -= f.length;
-    if (c.retransmit_hint == flight) c.retransmit_hint = f.next;
-    FlightList list = flights_of(c);
-    list.remove(flights_.data(), flight);
-    store(c, list);
+    const Flight& f = flights_[flight];
+    if (f.has(kSacked)) {
+        c.sacked_bytes -= f.length;
+        const bool last = c.sacked_bytes == 0;
+        c.sacked_segments -= last ? c.sacked_segments : std::min(f.segments, c.sacked_segments);
+    } else if (f.has(kLost)) {
+        c.lost_bytes -= f.length;
+    } else {
+        unlink_sent(c, flight);
+    }
+    drop(c, flight);
+}
+
+void SendQueue::drop(Connection& c, Index flight) {
+    const Index next = flights_[flight].next;
+    if (c.retransmit_hint == flight) c.retransmit_hint = next;
+    if (c.sack_hint == flight) c.sack_hint = next;
+    FlightList::remove(flights_.data(), c.flight_head, flight);
     flights_.give(flight);
     --flights_used_[place_of(c.session)];
 }
@@ -131,32 +186,63 @@ void SendQueue::land_all(Connection& c) {
 
 void SendQueue::mark_lost(Connection& c, Index flight) {
     Flight& f = flights_[flight];
-    if (f.has(kLost | kSacked)) return;
+    if (!f.in_flight()) return;
+    unlink_sent(c, flight);
     f.flags |= kLost;
     c.lost_bytes += f.length;
     if (c.retransmit_hint == kNil || f.first < flights_[c.retransmit_hint].first)
         c.retransmit_hint = flight;
 }
 
-void SendQueue::mark_sacked(Connection& c, Index flight) {
+Index SendQueue::mark_sacked(Connection& c, Index flight) {
     Flight& f = flights_[flight];
-    if (f.has(kSacked)) return;
+    if (f.has(kSacked)) return flight;
     if (f.has(kLost)) c.lost_bytes -= f.length;
+    else unlink_sent(c, flight);
     f.flags = static_cast<std::uint8_t>((f.flags & ~kLost) | kSacked);
+    f.segments = 1;
     c.sacked_bytes += f.length;
+    if (c.sacked_segments < 0xffff) ++c.sacked_segments;
+
+    const Index before = flight_before(c, flight);
+    const Index after = f.next;
+    if (after != kNil && flights_[after].has(kSacked)) merge(c, flight, after);
+    if (before == kNil || !flights_[before].has(kSacked)) return flight;
+    merge(c, before, flight);
+    return before;
+}
+
+void SendQueue::merge(Connection& c, Index left, Index right) {
+    Flight& l = flights_[left];
+    const Flight& r = flights_[right];
+    l.length += r.length;
+    l.segments = static_cast<std::uint16_t>(std::min(l.segments + r.segments, 0xffff));
+    l.flags = static_cast<std::uint8_t>(l.flags | (r.flags & kFlightFin));
+    if (c.sack_hint == right) c.sack_hint = left;
+    drop(c, right);
 }
 
 void SendQueue::forget_sack(Connection& c) {
-    for (Index i = c.flight_head; i != kNil; i = flights_[i].next)
-        flights_[i].flags = static_cast<std::uint8_t>(flights_[i].flags & ~kSacked);
+    for (Index i = c.flight_head; i != kNil; i = flights_[i].next) {
+        Flight& f = flights_[i];
+        if (!f.has(kSacked)) continue;
+        f.flags = static_cast<std::uint8_t>((f.flags & ~kSacked) | kLost);
+        c.lost_bytes += f.length;
+    }
+    c.retransmit_hint = c.flight_head;
     c.sacked_bytes = 0;
+    c.sacked_segments = 0;
 }
 
-void SendQueue::mark_found(Connection& c, Index flight) {
-    Flight& f = flights_[flight];
-    if (!f.has(kLost)) return;
-    f.flags = static_cast<std::uint8_t>(f.flags & ~kLost);
-    c.lost_bytes -= f.length;
+// The newest first: what was lost is older than what is in flight, so each finds its place at once.
+void SendQueue::mark_found(Connection& c) {
+    for (Index i = last_flight(c); i != kNil; i = flight_before(c, i)) {
+        Flight& f = flights_[i];
+        if (!f.has(kLost)) continue;
+        f.flags = static_cast<std::uint8_t>(f.flags & ~kLost);
+        link_oldest(c, i);
+    }
+    c.lost_bytes = 0;
 }
 
 std::uint32_t SendQueue::reclaim(Connection& c) {

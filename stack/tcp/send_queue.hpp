@@ -8,6 +8,10 @@
 //             numbers: when it was sent, whether the peer has it (SACK), whether it is thought lost
 //
 // Both are linked lists through shared tables: a connection with nothing to send owns neither.
+//
+// A large window has thousands of flights, and each ACK must cost what it tells of, not what is in
+// flight. So neighbours that the peer has become one flight; the place where SACK was read last is
+// remembered; and those neither lost nor with the peer are linked in the order of sending as well.
 #pragma once
 
 #include "shm/descriptor.hpp"
@@ -55,10 +59,14 @@ struct Flight {
     std::uint32_t delivered = 0;
     std::uint32_t delivered_us = 0;
     std::uint32_t first_sent_us = 0;
+    Index sent_next = kNil;  ///< in_flight(): the next that was sent
+    Index sent_prev = kNil;
+    std::uint16_t segments = 0;  ///< kSacked: how many SACK told of
     std::uint8_t flags = 0;  ///< FlightFlag bits
-    std::array<std::uint8_t, 3> reserved{};
+    std::uint8_t reserved = 0;
 
     Seq end() const { return first + length; }
+    bool in_flight() const { return !has(kSacked | kLost); }
     bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
     std::uint32_t text_bytes() const { return length - (has(kFlightFin) ? 1u : 0u); }
     SentStamp stamp() const {
@@ -72,11 +80,18 @@ struct Flight {
                                           (s.app_limited ? kAppLimited : 0));
     }
 };
-static_assert(sizeof(Flight) == 44);
+static_assert(sizeof(Flight) == 52);
 
 using SendPool = Pool<SendEntry, &SendEntry::next>;
 using FlightPool = Pool<Flight, &Flight::next>;
-using FlightList = List<Flight, &Flight::next, &Flight::prev>;
+using FlightList = Ring<Flight, &Flight::next, &Flight::prev>;
+using SentList = Ring<Flight, &Flight::sent_next, &Flight::sent_prev>;
+
+/// Was the first sent after the second? Of two sent at one instant the one with the higher end.
+inline bool sent_after(std::uint32_t us1, Seq end1, std::uint32_t us2, Seq end2) {
+    const auto later = static_cast<std::int32_t>(us1 - us2);
+    return later > 0 || (later == 0 && end1 > end2);
+}
 
 class SendQueue {
 public:
@@ -111,16 +126,30 @@ public:
     /// The first `bytes` of this flight are acknowledged; less than all.
     void trim(Connection& c, Index flight, std::uint32_t bytes);
 
+    Index last_flight(const Connection& c) const {
+        return FlightList::tail(flights_.data(), c.flight_head);
+    }
+    Index flight_before(const Connection& c, Index flight) const {
+        return FlightList::before(flights_.data(), c.flight_head, flight);
+    }
+    /// The flight that holds `seq` or is the first behind it, looked for in `steps` steps at most,
+    /// from the place of the last search. kNil: none, or not found so soon; then the next search
+    /// goes on there.
+    Index find_flight(Connection& c, Seq seq, std::uint32_t& steps);
+    /// It was sent again.
+    void relaunch(Connection& c, Index flight, std::uint32_t now_us);
+
     /// Takes out a flight, with its share of the connection's sums.
     void land(Connection& c, Index flight);
     void land_all(Connection& c);
 
     void mark_lost(Connection& c, Index flight);
-    void mark_sacked(Connection& c, Index flight);
-    /// The peer took back what it told by SACK.
+    /// Returns the flight that it is part of from now on.
+    Index mark_sacked(Connection& c, Index flight);
+    /// The peer took back what it told by SACK: it counts as lost.
     void forget_sack(Connection& c);
-    /// It was not lost after all.
-    void mark_found(Connection& c, Index flight);
+    /// Nothing was lost after all.
+    void mark_found(Connection& c);
 
     /// Gives back the oldest records that nobody needs any longer; adds to c.info.sent_bytes.
     /// Returns how many records came free.
@@ -131,11 +160,16 @@ public:
 private:
     /// Moves a place in the queue on by `bytes`.
     void skip(Index& record, std::uint32_t& offset, std::uint32_t bytes) const;
-    FlightList flights_of(const Connection& c) const { return {c.flight_head, c.flight_tail}; }
-    void store(Connection& c, const FlightList& list) {
-        c.flight_head = list.head;
-        c.flight_tail = list.tail;
+    void unlink_sent(Connection& c, Index flight) {
+        SentList::remove(flights_.data(), c.flight_oldest, flight);
     }
+    /// Into the order of sending, from the newest on or from the oldest on.
+    void link_newest(Connection& c, Index flight);
+    void link_oldest(Connection& c, Index flight);
+    /// Takes a flight out of the queue; its record comes free.
+    void drop(Connection& c, Index flight);
+    /// `right`, the next of `left`, becomes a part of it; both are with the peer.
+    void merge(Connection& c, Index left, Index right);
 
     static std::size_t place_of(std::uint16_t session) {
         return std::min<std::size_t>(session, shm::kMaxSessions);

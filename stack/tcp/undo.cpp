@@ -105,8 +105,7 @@ void Machine::undo(Connection& c) {
         count(shm::Counter::TcpSpuriousRecoveries);
         c.set(kReorderSeen);
     }
-    for (Index i = c.flight_head; i != kNil; i = send_.flights()[i].next)
-        send_.mark_found(c, i);
+    send_.mark_found(c);
     c.info.cwnd_bytes = std::max(c.info.cwnd_bytes, c.undo_cwnd);
     if (const Extra* known = extra(c); known != nullptr) {
         c.congestion = known->undo.congestion;
