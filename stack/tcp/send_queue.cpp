@@ -132,7 +132,10 @@ void SendQueue::relaunch(Connection& c, Index flight, std::uint32_t now_us) {
 Index SendQueue::find_flight(Connection& c, Seq seq, std::uint32_t& steps) {
     if (c.flight_head == kNil) return kNil;
     // The nearest of three places to begin at.
-    const auto far = [&](Index place) { return std::abs(flights_[place].first - seq); };
+    const auto far = [&](Index place) {
+        const Flight& f = flights_[place];
+        return std::max(f.first - seq, seq - f.end());
+    };
     Index i = c.flight_head;
     for (const Index place : {last_flight(c), c.sack_hint})
         if (place != kNil && far(place) < far(i)) i = place;
