@@ -72,7 +72,8 @@ Fate Machine::receive(const Incoming& in, Instant now) {
 
     count(Counter::TcpSegmentsIn);
     Connection& c = connections_[a.self];
-    if (recycles(c, a.seg)) {
+    // Where nobody listens it would end by any stranger's SYN, with nothing in its place.
+    if (recycles(c, a.seg) && find_listener(tuple) != kNil) {
         count(Counter::TcpTimeWaitRecycled);
         end(c, a.self, 0);
         return meet_nobody(a, tuple);

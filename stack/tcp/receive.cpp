@@ -35,11 +35,6 @@ Verdict Machine::take_text(Connection& c, Arrival& a) {
     if (seg.text.empty()) return kContinue;
     if (c.negotiated(shm::kNegotiatedEcn)) take_mark(c, a);
     if (!may_receive(c.info.state)) return kContinue;  // "this should not occur": after a FIN
-    if (c.has(kClientGone)) {
-        // RFC 1122 §4.2.2.13: nobody will read it, and the peer shall know that.
-        reset(c, a.self, ECONNRESET);
-        return Counter::InNoSocket;
-    }
     if (seg.seq < c.rcv_nxt()) {
         const auto known = static_cast<std::uint32_t>(c.rcv_nxt() - seg.seq);
         owe_dsack(c, {seg.seq,
@@ -54,6 +49,11 @@ Verdict Machine::take_text(Connection& c, Arrival& a) {
     const auto room = static_cast<std::uint32_t>(c.rcv_nxt() + c.info.rcv_wnd - seg.seq);
     seg.keep_front(room);
     if (seg.text.empty()) return kContinue;
+    if (c.has(kClientGone)) {
+        // RFC 1122 §4.2.2.13: nobody will read what is new, and the peer shall know that.
+        reset(c, a.self, ECONNRESET);
+        return Counter::InNoSocket;
+    }
     return seg.seq == c.rcv_nxt() ? take_in_order(c, a) : take_out_of_order(c, a);
 }
 

@@ -58,8 +58,11 @@ void Machine::try_undo(Connection& c, const AckReport& report, const Segment& se
     }
     const bool echoed = !open && seg.has_timestamps && c.negotiated(shm::kNegotiatedTimestamps) &&
                         static_cast<std::int32_t>(seg.ts_echo - c.undo_stamp) < 0;
-    bool told = report.needless_repeat && c.recovery() == RecoveryState::AfterTimeout;
-    if (Extra* known = extra(c); known != nullptr && report.needless_bytes > 0) {
+    // A duplicate from below this recovery was an earlier one's, or the network's.
+    Extra* known = extra(c);
+    const bool ours = known == nullptr ? report.needless_repeat : report.needless_bytes > 0;
+    bool told = ours && c.recovery() == RecoveryState::AfterTimeout;
+    if (known != nullptr && report.needless_bytes > 0) {
         if (open || c.recovery() == RecoveryState::Fast) widen_reordering(c);
         known->undo.needless_bytes += report.needless_bytes;
         const bool all = known->undo.needless_bytes >= known->undo.repeated_bytes;
