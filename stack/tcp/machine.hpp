@@ -14,7 +14,7 @@
 //   completions.cpp  what clients are told             listener.cpp    passive opens
 //   sessions.cpp     clients come and go         cookies.cpp     SYNs beyond what we remember
 //   fast_open.cpp    text in a SYN
-//   path_mtu.cpp     how large a segment may be
+//   path_mtu.cpp     how large a segment may be  frames.cpp      segments become frames
 //
 // Invariant: a block is free, or found by its tuple in the demux table, or Closed and waiting for
 // a device or for its client to hear the last word.
@@ -452,18 +452,20 @@ private:
     Outcome emit_probe(Connection& c, Index self, Sink& out);
     Outcome emit_ack(Connection& c, Index self, Sink& out, Seq seq);
     Outcome repeat(Connection& c, Index self, Index flight, Sink& out);
-    void emit_reply(const Reply& reply, Sink& out);
-    void wake_replies(std::uint32_t neighbor, bool reachable);
     std::uint32_t next_length(Connection& c, Instant now);
+    Outcome undeliverable(Connection& c, Index self, BeginResult result, Instant now);
+    void park(Connection& c, Index self);
+    void unpark(Connection& c, Index self);
+
+    // frames.cpp
     /// `edge`: an ACK of what it names, not of all.
     Outcome build(Connection& c, Index self, Sink& out, Seq seq, std::uint8_t flags,
                   const Payload& payload, const MarkEdge* edge = nullptr);
     std::uint32_t fit_slices(const Payload& payload, std::uint32_t mss) const;
     void place_payload(TxFrame& frame, const Payload& payload, const ArenaView& arena);
     void finish_frame(TxFrame& frame, const Tuple& tuple, std::size_t l4_bytes, bool offload);
-    Outcome undeliverable(Connection& c, Index self, BeginResult result, Instant now);
-    void park(Connection& c, Index self);
-    void unpark(Connection& c, Index self);
+    void emit_reply(const Reply& reply, Sink& out);
+    void wake_replies(std::uint32_t neighbor, bool reachable);
 
     // timers.cpp
     void fire(Connection& c, Index self, Instant now);
