@@ -38,10 +38,11 @@ int send_message(int socket, const Message& message, const std::vector<int>& fds
     return sent < 0 ? errno : 0;
 }
 
-Result<Parcel, int> receive_message(int socket) {
+namespace {
+
+Result<Parcel, int> receive(int socket, std::span<std::byte> control) {
     Parcel parcel;
     iovec payload{&parcel.message, sizeof parcel.message};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kFdBytes)> control{};
     msghdr header{};
     header.msg_iov = &payload;
     header.msg_iovlen = 1;
@@ -70,6 +71,19 @@ Result<Parcel, int> receive_message(int socket) {
     parcel.fds_lost = (header.msg_flags & MSG_CTRUNC) != 0;
     if (parcel.fds_lost && parcel.fds.size() == kMaxMessageFds) return std::unexpected(EPROTO);
     return parcel;
+}
+
+}  // namespace
+
+Result<Parcel, int> receive_message(int socket) {
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kFdBytes)> control{};
+    return receive(socket, control);
+}
+
+Result<Parcel, int> receive_request(int socket) {
+    Result<Parcel, int> request = receive(socket, {});
+    if (request && request->fds_lost) return std::unexpected(EPROTO);
+    return request;
 }
 
 Result<UniqueFd, int> connect_control(const std::string& path, Micros timeout) {

@@ -206,6 +206,10 @@ int send_message(int socket, const Message& message, const std::vector<int>& fds
 /// this version; descriptors that came with it are closed. Received descriptors are CLOEXEC.
 Result<Parcel, int> receive_message(int socket);
 
+/// The same of what strangers send. No request passes descriptors: they never become this
+/// process's, for to close one may wait for whoever serves its file. EPROTO: there were some.
+Result<Parcel, int> receive_request(int socket);
+
 /// A connected control socket, or an errno value. CLOEXEC. With a timeout, connecting, sending and
 /// receiving give up with EAGAIN after so long.
 Result<UniqueFd, int> connect_control(const std::string& path, Micros timeout = Micros(0));

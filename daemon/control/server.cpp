@@ -136,7 +136,7 @@ void Server::handle(std::uint64_t source, std::uint32_t events) {
 /// It may be behind requests that nobody waits for any longer.
 void Server::hear_farewell(Session& session) {
     for (int i = 0; i < kRequestsPerTurn && !session.said_farewell; ++i) {
-        const Result<shm::Parcel, int> parcel = shm::receive_message(session.socket.get());
+        const Result<shm::Parcel, int> parcel = shm::receive_request(session.socket.get());
         if (!parcel) return;
         session.said_farewell = parcel->message.type == shm::MessageType::Farewell;
     }
@@ -180,7 +180,7 @@ void Server::turn_away(int error) {
 
 void Server::read_requests(Session& session) {
     for (int i = 0; i < kRequestsPerTurn && session.socket && !session.busy; ++i) {
-        const Result<shm::Parcel, int> parcel = shm::receive_message(session.socket.get());
+        const Result<shm::Parcel, int> parcel = shm::receive_request(session.socket.get());
         if (parcel) {
             answer(session, *parcel);
         } else if (parcel.error() == EPROTO) {

@@ -204,6 +204,19 @@ TEST_CASE("What is no message ends its sender and nobody else", "[server]") {
     CHECK(good.ask(MessageType::CreateChannel).message.error == 0);
 }
 
+TEST_CASE("A request that passes a descriptor ends its session", "[server]") {
+    Running running;
+    Client client(running.path());
+    REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+    Client other(running.path());
+    REQUIRE(other.ask(MessageType::Attach).message.error == 0);
+    shm::Message message;
+    message.type = MessageType::CreateChannel;
+    REQUIRE(shm::send_message(client.fd(), message, {STDIN_FILENO}) == 0);
+    CHECK(client.is_dropped());
+    CHECK(other.ask(MessageType::CreateChannel).message.error == 0);
+}
+
 TEST_CASE("A client that does not read its answers is dropped", "[server]") {
     Running running;
     Client client(running.path());
