@@ -130,6 +130,7 @@ TEST_CASE("A session's memory stays until every shard has let go", "[server]") {
     {
         Client client(running.path());
         REQUIRE(client.ask(MessageType::Attach).message.error == 0);
+        const std::lock_guard lock(fake().mutex);
         fake().hold_back = true;
     }
     CHECK(eventually([] { return fake().count<DetachSession>() == test::kShards; }));
