@@ -117,7 +117,7 @@ struct Session {
     List<Connection, &Connection::session_next, &Connection::session_prev> connections;
     std::uint32_t connection_count = 0;
     std::uint32_t unvisited = 0;   ///< connections to be ended, once it is detached
-    DeliveredList delivered;            ///< slots of the shared arena the client holds
+    DeliveredList delivered;       ///< slots of the shared arena the client holds
     std::uint32_t slots_held = 0;  ///< of either arena, queued or delivered
     std::uint32_t records = 0;     ///< of the send queue
     EventList blocked;             ///< wait for a private slot
